@@ -1,0 +1,206 @@
+"""The archiver: makes Parquet of a recorder's segments, in order, whether they are live or left by a dead session.
+
+1. Segments of a session are taken strictly in order; a session's own order is the only one that matters.
+2. A segment whose frames part exists is committed: it is removed, nothing else.
+3. A torn end is normal in the last segment of a dead session and nowhere else. What follows the last whole record is
+   kept in `quarantine/`.
+4. A build that fails leaves the segment, and the state before it. Trying again is always safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from recorder.archive.build import Build, SessionState, add_contents
+from recorder.archive.catalog import foreign_schema, frames_parts, segment_session
+from recorder.archive.commit import Commit
+from recorder.archive.journal import SegmentReader
+from recorder.archive.layout import Layout
+from recorder.archive.parts import read_part
+from recorder.disk import make_folder, sync_folder
+from recorder.errors import Damaged
+from recorder.protocol.topics import Topic, Topics
+
+
+class Torn(NamedTuple):
+    """A dead session's last segment that broke off: what was cut, and where it is kept (None: nothing followed)."""
+
+    segment: Path
+    what: str
+    kept: Path | None
+
+
+class Archiver:
+    """Archives one recorder's segments. The caller holds the recorder's archiver lock.
+
+    `tell` hears of each commit and torn end. `underived` names, by topic, a part whose schema is another than ours: of
+    such topics only the frames are archived until `recorder rebuild`.
+    """
+
+    def __init__(
+        self, layout: Layout, topics: Topics, recorder: str, *, tell: Callable[[Commit | Torn], None]
+    ) -> None:
+        self.underived: dict[str, Path] = {}
+        self._layout = layout
+        self._topics = topics
+        self._recorder = recorder
+        self._tell = tell
+        self._states: dict[str, SessionState] = {}
+        self._derived = self._find_derived()
+        self._build: Build | None = None
+        self._clear_tmp()
+
+    def _find_derived(self) -> list[Topic]:
+        """Choose the topics whose rows can be stored: those without parts of another schema."""
+        derived = []
+        for topic in self._topics:
+            foreign = foreign_schema(self._layout, topic)
+            if foreign is None:
+                derived.append(topic)
+            else:
+                self.underived[topic.name] = foreign
+        return derived
+
+    def _clear_tmp(self) -> None:
+        for path in self._layout.tmp(self._recorder).glob("*"):
+            path.unlink()
+
+    def archive_dead(self, *, live: str | None) -> list[Commit]:
+        """Archive all segments of sessions other than the live one; `Damaged` names the first that cannot be."""
+        paths = [path for path in self._layout.segments(self._recorder) if segment_session(path) != live]
+        commits = []
+        for number, path in enumerate(paths):
+            last = number + 1 == len(paths) or segment_session(paths[number + 1]) != segment_session(path)
+            commit = self._archive(path, last=last)
+            if commit is not None:
+                commits.append(commit)
+        return commits
+
+    def follow(self, live: str, *, everything: bool) -> bool:
+        """Take what the live session's first segment has; commit it if it is finished. True if it was committed.
+
+        `everything` decodes the last few frames too, so that `rows_in_build` is up to date.
+        """
+        paths = [path for path in self._layout.segments(self._recorder) if segment_session(path) == live]
+        if not paths:
+            return False
+        if self._build is None or self._build.reader.path != paths[0]:
+            if self._is_committed(paths[0]):
+                self._remove(paths[0])
+                return True
+            self._build = self._begin(paths[0])
+        build = self._build
+        try:
+            build.take(everything=everything)
+            if build.reader.finished:
+                self._finish(build)
+                return True
+            if len(paths) > 1:
+                build.take(everything=True)  # it may have been finished since
+                if not build.reader.finished:
+                    raise build.reader.damage()
+        except BaseException:
+            self._give_up()
+            raise
+        return False
+
+    @property
+    def building(self) -> Build | None:
+        """The build that `follow` is at."""
+        return self._build
+
+    def state(self, session: str) -> SessionState:
+        """Give a session's state after its last archived segment."""
+        known = self._states.get(session)
+        if known is None:
+            known = self._states[session] = self._restore(session)
+        return known
+
+    def _archive(self, path: Path, *, last: bool) -> Commit | None:
+        if self._is_committed(path):
+            self._remove(path)
+            return None
+        build = self._build = self._begin(path)
+        try:
+            build.take(everything=True)
+            torn = None
+            if not build.reader.finished:
+                if not last:
+                    raise build.reader.damage()
+                torn = self._keep_torn(build.reader)
+            return self._finish(build, torn=torn)
+        except BaseException:
+            self._give_up()
+            raise
+
+    def _begin(self, path: Path) -> Build:
+        reader = SegmentReader(path)
+        state = self.state(reader.session)
+        if reader.first_seq != state.next_seq:
+            raise Damaged(
+                f"frames {state.next_seq} to {reader.first_seq - 1} of session {reader.session} are missing before it:"
+                " the segment does not follow what is archived",
+                path=path,
+                offset=0,
+                hint="restore the missing segment beside it",
+            )
+        return Build(self._layout, reader, topics=self._topics, derived=self._derived, state=state)
+
+    def _finish(self, build: Build, *, torn: str | None = None) -> Commit | None:
+        commit = build.commit(torn=torn)
+        self._states[build.reader.session] = build.state
+        self._build = None
+        if commit is not None:
+            self._tell(commit)
+        return commit
+
+    def _give_up(self) -> None:
+        if self._build is not None:
+            self._build.abandon()
+            self._build = None
+
+    def _keep_torn(self, reader: SegmentReader) -> str | None:
+        """Set aside what follows the last whole record of a segment that broke off."""
+        with reader.path.open("rb") as file:
+            file.seek(reader.offset)
+            rest = file.read()
+        what = f"{reader.bad.what} at byte {reader.bad.offset}" if reader.bad is not None else "no end record"
+        kept = None
+        if rest:
+            kept = self._layout.quarantine / f"{reader.path.name}.{reader.offset}"
+            make_folder(kept.parent, below=self._layout.root)
+            kept.write_bytes(rest)
+            kept.chmod(0o600)
+            sync_folder(kept.parent)
+        self._tell(Torn(reader.path, what, kept))
+        return what
+
+    def _is_committed(self, path: Path) -> bool:
+        reader = SegmentReader(path)
+        parts = frames_parts(self._layout, session=reader.session)
+        return any(part.name.first == reader.first_seq for part in parts)
+
+    def _remove(self, path: Path) -> None:
+        path.unlink()
+        sync_folder(path.parent)
+
+    def _restore(self, session: str) -> SessionState:
+        """Rebuild a session's state from what is archived of it, or of its predecessor."""
+        state = SessionState()
+        for part in frames_parts(self._layout, session=session):
+            table = read_part(part.path, columns=["kind", "topic", "data"])
+            add_contents(state.contents, table)
+            commit = part.commit()
+            state.next_seq, state.orders, state.latest = commit.last + 1, dict(commit.orders), commit.latest
+        if state.next_seq == 0:
+            state.latest = self._latest_before(session)
+        return state
+
+    def _latest_before(self, session: str) -> int:
+        """Find the highest ts_recv of the recorder's earlier sessions."""
+        for part in reversed(frames_parts(self._layout)):
+            if part.name.session < session and part.commit().recorder == self._recorder:
+                return part.commit().latest
+        return 0

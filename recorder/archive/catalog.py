@@ -1,0 +1,92 @@
+"""The catalog: which frames are archived, by what the parts' names and footers say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from recorder.archive.commit import Commit, read_commit
+from recorder.archive.layout import Layout, PartName, parse_part_name
+from recorder.archive.parts import read_fingerprint
+from recorder.protocol.segment import parse_segment_name
+from recorder.protocol.topics import Topic
+
+
+class FramesPart(NamedTuple):
+    """A frames part, and thereby a committed segment."""
+
+    path: Path
+    date: str
+    name: PartName
+
+    def commit(self) -> Commit:
+        """Read the footer; parts never change, so it is read once a process. `Damaged` if it cannot be read."""
+        return _commit(self.path)
+
+
+@lru_cache(maxsize=4096)
+def _commit(path: Path) -> Commit:
+    return read_commit(path)
+
+
+def frames_parts(layout: Layout, *, session: str | None = None) -> list[FramesPart]:
+    """List the frames parts in the order of sessions and frames."""
+    found = []
+    for date in layout.dates("frames"):
+        for path in layout.frames(date).glob(f"{session or ''}*.parquet"):
+            name = parse_part_name(path.name)
+            if name is not None and session in (None, name.session):
+                found.append(FramesPart(path, date, name))
+    return sorted(found, key=lambda part: part.name)
+
+
+def last_part(layout: Layout, session: str) -> FramesPart | None:
+    """Find the part with a session's last archived frames."""
+    parts = frames_parts(layout, session=session)
+    return parts[-1] if parts else None
+
+
+def last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
+    """Find a recorder's last session and the last frame of it that is on disk; None if it never recorded.
+
+    The journal is looked at first: while this looks, a segment may become a part, never the other way round.
+    """
+    from recorder.archive.journal import SegmentReader  # noqa: PLC0415
+
+    last: tuple[str, int] | None = None
+    for path in layout.segments(recorder)[-1:]:
+        reader = SegmentReader(path)
+        for _ in reader.batches():
+            pass
+        last = (reader.session, reader.next_seq - 1)
+    for part in reversed(frames_parts(layout)):
+        if last is not None and part.name.session < last[0]:
+            break
+        if part.commit().recorder == recorder:
+            return max(last or ("", -1), (part.name.session, part.name.last))
+    return last
+
+
+def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[tuple[Path, PartName]]:
+    """List a partition's parts in the order of sessions and frames, whether or not a frames part covers them."""
+    folder = layout.partition(topic, date, conid)
+    named = ((path, parse_part_name(path.name)) for path in folder.glob("*.parquet"))
+    yield from sorted(((path, name) for path, name in named if name is not None), key=lambda pair: pair[1])
+
+
+def foreign_schema(layout: Layout, topic: Topic) -> Path | None:
+    """Find a part of the topic whose schema is another than ours; all parts of a topic have one, so one look is enough."""
+    for date in reversed(layout.dates(topic.name)):
+        for conid in layout.conids(topic.name, date):
+            for path, _ in typed_parts(layout, topic.name, date, conid):
+                return None if read_fingerprint(path) == topic.fingerprint else path
+    return None
+
+
+def segment_session(path: Path) -> str:
+    """Give the session of a segment that was listed by its name."""
+    named = parse_segment_name(path.name)
+    assert named is not None, "segments are listed by their names"
+    return named[0]

@@ -1,0 +1,84 @@
+"""Commits: what the footer of a frames part says about the segment that became it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recorder.errors import Damaged
+from recorder.protocol.decode import Orders
+
+KEY: Final = b"recorder"
+
+
+class PartInfo(msgspec.Struct, frozen=True):
+    """A typed part of the commit: its number of rows and `TableDigest`."""
+
+    rows: int
+    digest: str
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One archived segment: frames `first` to `last` of a session, on one date.
+
+    `parts` are the typed parts, by path from the archive's folder. `topics` are the schema fingerprints of the topics
+    whose rows are in parts; rows of other topics have to be decoded from the frames. `digest` is the frames'
+    `TableDigest`; `ts_min` and `ts_max` bound their ts_recv. `kinds`, `claimed`, `unclaimed` and `undecoded` count frames: by kind; received, by topic; received
+    that no topic claims; claimed that have no rows where some were expected. `orders` and `latest` are the state after
+    the segment: the decoder's, and the highest ts_recv of the recorder so far. `late` lists the runs of frames whose
+    ts_recv lies before that maximum: first and last sequence number and the maximum, from which the order of replay
+    follows. `torn` says what followed the frames in the segment of a session that died.
+    """
+
+    recorder: str
+    session: str
+    first: int
+    last: int
+    date: str
+    digest: str
+    kinds: dict[str, int]
+    claimed: dict[str, int]
+    unclaimed: int
+    undecoded: dict[str, int]
+    parts: dict[str, PartInfo]
+    topics: dict[str, str]
+    orders: Orders
+    latest: int
+    ts_min: int
+    ts_max: int
+    late: list[tuple[int, int, int]] = []
+    torn: str | None = None
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows by topic."""
+        rows: dict[str, int] = {}
+        for path, part in self.parts.items():
+            topic = path.partition("/")[0]
+            rows[topic] = rows.get(topic, 0) + part.rows
+        return rows
+
+
+def encode_commit(commit: Commit) -> dict[str, str]:
+    """Write a commit as a Parquet footer's metadata."""
+    return {KEY.decode(): msgspec.json.encode(commit).decode()}
+
+
+def read_commit(path: Path) -> Commit:
+    """Read a frames part's commit; `Damaged` if the part has none that can be read."""
+    try:
+        metadata = pq.read_metadata(path).metadata or {}
+        return msgspec.json.decode(metadata[KEY], type=Commit)
+    except (pa.ArrowInvalid, KeyError, msgspec.MsgspecError, OSError) as exc:
+        if isinstance(exc, FileNotFoundError):
+            raise
+        raise Damaged(
+            f"the part's footer cannot be read ({exc})",
+            path=path,
+            offset=0,
+            hint="restore the file from a copy",
+        ) from exc

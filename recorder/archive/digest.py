@@ -1,0 +1,101 @@
+"""Digests of tables: the same for the same rows, however they are cut into batches, encoded or compressed."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class TableDigest:
+    """A running digest of rows in order.
+
+    For each column: SHA-256 of the validities (a byte a row), of the lengths (text, bytes, maps; 32 bits each) and of
+    the values that are not null. A column without any value is skipped, so that a new column changes no old digest.
+    """
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self._columns: dict[str, _ColumnDigest] = {}
+
+    def update(self, table: pa.Table) -> None:
+        """Take the next rows in."""
+        for name in table.column_names:
+            column = table[name]
+            if column.null_count == len(column):
+                continue
+            running = self._columns.get(name)
+            if running is None:
+                running = self._columns[name] = _ColumnDigest()
+            running.skip_to(self.rows)
+            for chunk in column.chunks:
+                running.update(chunk)
+        self.rows += table.num_rows
+
+    def hexdigest(self) -> str:
+        """Give the digest of what was taken in so far, 64 hex digits."""
+        lines = [f"rows {self.rows}"]
+        for name in sorted(self._columns):
+            self._columns[name].skip_to(self.rows)
+            lines.append(f"{name} {self._columns[name].hexdigest()}")
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+class _ColumnDigest:
+    """Three running hashes. Rows that are null come in by `skip_to`, at no cost until a value follows."""
+
+    def __init__(self) -> None:
+        self._rows = 0
+        self._validity = hashlib.sha256()
+        self._lengths = hashlib.sha256()
+        self._values = hashlib.sha256()
+
+    def skip_to(self, rows: int) -> None:
+        """Count rows up to `rows` as null."""
+        self._validity.update(bytes(rows - self._rows))
+        self._rows = rows
+
+    def update(self, array: pa.Array) -> None:
+        self._validity.update(np.asarray(array.is_valid()).view(np.uint8))
+        self._rows += len(array)
+        self._add(array)
+
+    def _add(self, array: pa.Array) -> None:
+        kind = array.type
+        if pa.types.is_map(kind):
+            edges = np.asarray(array.offsets)
+            self._lengths.update(np.diff(edges).astype("<u4").tobytes())  # a null map has no entries
+            for entries in (array.keys, array.items):
+                self._add_bytes(entries.slice(int(edges[0]), int(edges[-1] - edges[0])))
+        elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+            self._add_bytes(array)
+        else:
+            whole = array.cast(pa.uint8()) if pa.types.is_boolean(kind) else array
+            self._values.update(_bits(whole.drop_null()))
+
+    def _add_bytes(self, array: pa.Array) -> None:
+        lengths = pc.binary_length(array.drop_null())
+        self._lengths.update(np.asarray(lengths).astype("<u4").tobytes())
+        self._values.update(_text_bytes(array.drop_null()))
+
+    def hexdigest(self) -> str:
+        whole = hashlib.sha256(self._validity.digest() + self._lengths.digest() + self._values.digest())
+        return whole.hexdigest()
+
+
+def _bits(array: pa.Array) -> bytes:
+    if pa.types.is_timestamp(array.type):
+        array = array.view(pa.int64())
+    bits: Any = np.ascontiguousarray(array.to_numpy())
+    return bits.tobytes()
+
+
+def _text_bytes(array: pa.Array) -> memoryview:
+    if len(array) == 0:
+        return memoryview(b"")
+    _, offsets, data = array.buffers()
+    edges = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
+    return memoryview(data)[int(edges[0]) : int(edges[-1])] if data is not None else memoryview(b"")

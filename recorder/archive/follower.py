@@ -1,0 +1,153 @@
+"""The archiver process: follows a capture's journal and archives it, apart from the process that receives.
+
+It is started as `python -m recorder.archive.follower DATA RECORDER SESSION`, tells its parent what it did as JSON lines
+on standard output, and ends when standard input does: after the line `stop` with everything archived, without it (the
+capture died) at once, which is safe at any moment.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from recorder.archive.archiver import Archiver, Torn
+from recorder.archive.commit import Commit
+from recorder.archive.layout import open_layout
+from recorder.lock import ARCHIVER, Holder, RecorderLock
+from recorder.errors import RecorderError
+from recorder.protocol.topics import load_topics
+
+_POLL: Final = 0.2
+_REPORT_EVERY: Final = 1.0
+_LOCK_WAIT: Final = 60.0
+_RETRY: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
+_LAST_TRIES: Final = 3
+
+
+class Parent:
+    """The capture at the other end of standard input and output."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self._buffer = b""
+
+    def tell(self, event: str, **details: Any) -> None:
+        """Send one line."""
+        sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
+        sys.stdout.buffer.flush()
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, unless the parent says something; ends the process when the parent is gone."""
+        if self.stopping:
+            time.sleep(seconds)
+            return
+        ready, _, _ = select.select([0], [], [], seconds)
+        if ready:
+            data = os.read(0, 4096)
+            self._buffer += data
+            self.stopping = b"stop" in self._buffer
+            if not data and not self.stopping:
+                os._exit(0)  # the capture died; its successor archives what is left
+
+
+class Follower:
+    """Follows one session until it stops."""
+
+    def __init__(self, archiver: Archiver, session: str, parent: Parent) -> None:
+        self._archiver = archiver
+        self._session = session
+        self._parent = parent
+        self._failures = 0
+        self._reported = 0.0
+
+    def run(self) -> int:
+        """Archive what dead sessions left, then the live one as it grows; give the exit code."""
+        while True:
+            try:
+                self._archiver.archive_dead(live=self._session)
+                if self._turn():
+                    return 0
+                self._failures = 0
+            except (RecorderError, OSError) as exc:
+                if self._fail(exc):
+                    return 1
+
+    def _turn(self) -> bool:
+        """Do what there is to do; True when all is archived and the capture has stopped."""
+        stopping = self._parent.stopping  # asked before looking, so that nothing can come in between
+        due = time.monotonic() - self._reported >= _REPORT_EVERY
+        if self._archiver.follow(self._session, everything=due):
+            return False
+        if due:
+            self._report()
+        if stopping:
+            contents = self._archiver.state(self._session).contents.values()
+            self._parent.tell(
+                "done", digests={each.topic: {"frames": each.count, "digest": each.hexdigest()} for each in contents}
+            )
+            return True
+        self._parent.wait(_POLL)
+        return False
+
+    def _report(self) -> None:
+        self._reported = time.monotonic()
+        build = self._archiver.building
+        self._parent.tell("progress", rows=build.rows if build else {}, frames=build.frames if build else 0)
+
+    def _fail(self, exc: Exception) -> bool:
+        """Report a failure and wait before the next try; True when there is to be none."""
+        hint = exc.hint if isinstance(exc, RecorderError) else None
+        self._parent.tell("problem", what=str(exc), hint=hint)
+        self._failures += 1
+        if self._parent.stopping and self._failures >= _LAST_TRIES:
+            return True
+        self._parent.wait(_RETRY[min(self._failures, len(_RETRY)) - 1])
+        return False
+
+
+def tell_parent(parent: Parent, news: Commit | Torn) -> None:
+    """Send what the archiver did."""
+    if isinstance(news, Torn):
+        parent.tell("torn", segment=str(news.segment), what=news.what, kept=str(news.kept) if news.kept else None)
+        return
+    parent.tell(
+        "archived",
+        session=news.session,
+        first=news.first,
+        last=news.last,
+        rows=news.rows,
+        unclaimed=news.unclaimed,
+        undecoded=news.undecoded,
+        parts=len(news.parts) + 1,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Run the archiver process."""
+    data, recorder, session = arguments
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the capture says when to stop
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    parent = Parent()
+    try:
+        layout = open_layout(Path(data))
+        lock = RecorderLock(layout.journal(recorder), ARCHIVER, root=layout.root)
+        lock.acquire(wait=_LOCK_WAIT)
+        lock.write(Holder(os.getpid(), session))
+        archiver = Archiver(layout, load_topics(), recorder, tell=lambda news: tell_parent(parent, news))
+    except RecorderError as exc:
+        parent.tell("problem", what=str(exc), hint=exc.hint)
+        return 1
+    for topic, path in archiver.underived.items():
+        parent.tell("underived", topic=topic, path=str(path))
+    return Follower(archiver, session, parent).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,71 @@
+"""The journal, read: one segment at a time, finished or still growing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from recorder.errors import Damaged
+from recorder.protocol.segment import Bad, FrameBatch, Header, Scan, parse_segment_name
+
+_WINDOW: Final = 4 << 20
+
+
+class SegmentReader:
+    """Reads on in a segment each time it is asked, in bounded memory.
+
+    `finished` says whether the end record was met. `bad` says where and how the bytes stopped making sense when they
+    were last read: in a growing segment that may be a record that is still being written. `header` is None until the
+    first record was read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        named = parse_segment_name(path.name)
+        assert named is not None, "callers list segments by their names"
+        self.path = path
+        self.session, self.first_seq = named
+        self.next_seq = self.first_seq
+        self.offset = 0
+        self.header: Header | None = None
+        self.finished = False
+        self.bad: Bad | None = None
+
+    def batches(self) -> Iterator[FrameBatch]:
+        """Give the complete batches that follow the last one given; `Damaged` if their numbers leave a hole."""
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            window = _WINDOW
+            while not self.finished:
+                chunk = os.pread(file, window, self.offset)
+                scan, begin = Scan(chunk, whole=self.offset == 0), self.offset
+                for batch in scan:
+                    self.header = self.header or scan.header
+                    self._check(batch)
+                    self.next_seq = batch.last_seq + 1
+                    yield batch
+                self.offset, self.finished = begin + scan.end, scan.finished
+                self.bad = scan.bad and Bad(begin + scan.bad.offset, scan.bad.what)
+                if len(chunk) < window:
+                    return
+                if scan.end == 0:
+                    window *= 2  # one record is larger than the window
+        finally:
+            os.close(file)
+
+    def _check(self, batch: FrameBatch) -> None:
+        if batch.first_seq != self.next_seq:
+            raise Damaged(
+                f"frame {batch.first_seq} stands where frame {self.next_seq} belongs", path=self.path, offset=self.offset
+            )
+
+    def damage(self) -> Damaged:
+        """Compose the error for a segment that must be whole and is not."""
+        what = self.bad.what if self.bad is not None else "the end of the file instead of an end record"
+        return Damaged(
+            what,
+            path=self.path,
+            offset=self.bad.offset if self.bad is not None else self.offset,
+            hint="the segment is kept as it is; restore it from a copy, or move it aside and run `recorder flush`",
+        )

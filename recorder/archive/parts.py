@@ -1,0 +1,116 @@
+"""Parts: Parquet files, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recorder.archive.commit import KEY
+from recorder.disk import make_folder, sync_folder
+from recorder.errors import Damaged
+from recorder.protocol.tables import FRAMES
+from recorder.protocol.topics import Topic
+
+ROW_GROUP: Final = 131_072
+_DELTA: Final = ("ts_recv", "ts_event", "seq", "item", "conn")
+
+
+def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the writer's settings: delta-packed numbers and times that grow, dictionaries for what repeats.
+
+    Measured in the survey of peers: 8.6 bytes a row against 12.7 with defaults. Page checksums cost nothing that shows.
+    """
+    delta = [name for name in _DELTA if name in schema.names]
+    return {
+        "compression": "zstd",
+        "version": "2.6",
+        "use_dictionary": [name for name in schema.names if name not in (*delta, *plain)],
+        "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+        "write_page_checksum": True,
+    }
+
+
+def publish(tmp: Path, path: Path, *, root: Path) -> None:
+    """Sync a finished file and put it in its place; the caller syncs the folder of `path`."""
+    handle = os.open(tmp, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    tmp.chmod(0o600)
+    make_folder(path.parent, below=root)
+    tmp.replace(path)
+
+
+def write_typed(table: pa.Table, topic: Topic, tmp: Path) -> None:
+    """Write a typed part to `tmp`."""
+    metadata = {KEY: msgspec.json.encode({"topic": topic.name, "fingerprint": topic.fingerprint})}
+    schema = table.schema.with_metadata(metadata)
+    pq.write_table(table.cast(schema), tmp, row_group_size=ROW_GROUP, **_options(schema))
+
+
+def read_fingerprint(path: Path) -> str | None:
+    """Read the schema fingerprint of a typed part; None if the file is no part of ours."""
+    metadata = pq.read_schema(path).metadata or {}
+    try:
+        said: dict[str, str] = msgspec.json.decode(metadata[KEY])
+        return said["fingerprint"]
+    except (KeyError, msgspec.MsgspecError):
+        return None
+
+
+class FramesWriter:
+    """Writes a frames part row group by row group, so that memory does not grow with the segment."""
+
+    def __init__(self, tmp: Path) -> None:
+        self.tmp = tmp
+        self._writer = pq.ParquetWriter(tmp, FRAMES, **_options(FRAMES, plain=("data",)))
+        self._pending: list[pa.Table] = []
+        self._rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Take the next frames."""
+        self._pending.append(table)
+        self._rows += table.num_rows
+        if self._rows >= ROW_GROUP:
+            self._write()
+
+    def finish(self, metadata: dict[str, str]) -> None:
+        """Write what is left, and the footer."""
+        self._write()
+        self._writer.add_key_value_metadata(metadata)
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Give the file up."""
+        self._writer.close()
+        self.tmp.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        if self._pending:
+            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=ROW_GROUP)
+            self._pending, self._rows = [], 0
+
+
+def read_part(path: Path, *, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+    """Read a part, checking page checksums; `Damaged` names the file that cannot be read."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        names = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
+        table = file.read(columns=names, use_threads=True)
+    except (pa.ArrowInvalid, OSError) as exc:
+        if isinstance(exc, FileNotFoundError):
+            raise
+        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
+    return table if filters is None else table.filter(filters)
+
+
+def sync_folders(folders: set[Path]) -> None:
+    """Make the renames into these folders survive a power loss."""
+    for folder in sorted(folders):
+        sync_folder(folder)

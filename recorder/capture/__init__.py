@@ -1,0 +1,1 @@
+"""Receiving, stamping and journaling what the gateway sends."""

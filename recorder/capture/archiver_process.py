@@ -1,0 +1,97 @@
+"""The archiver's process: started, listened to, started again when it dies, and stopped last."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from recorder.errors import RecorderError
+
+_log = logging.getLogger(__name__)
+_MODULE: Final = "recorder.archive.follower"
+_PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 15.0)
+_LINE: Final = 1 << 20
+
+Hear = Callable[[dict[str, Any]], None]
+
+
+class ArchiverProcess:
+    """The archiver of one session. `hear` takes each thing it says, as in `archive.follower`."""
+
+    def __init__(self, data: Path, recorder: str, session: str, *, hear: Hear) -> None:
+        self._command = [sys.executable, "-m", _MODULE, str(data), recorder, session]
+        self._hear = hear
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._stopping = False
+        self.restarts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return self._process.pid if self._process is not None else None
+
+    async def start(self) -> None:
+        """Start it, and keep it running until `stop`."""
+        await self._spawn()
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def stop(self, *, within: float) -> None:
+        """Let it archive everything and end; `RecorderError` if it cannot in `within` seconds. The journal keeps the rest."""
+        assert self._keeper is not None, "only a started archiver is stopped"
+        self._stopping = True
+        self._say_stop()
+        try:
+            await asyncio.wait_for(self._keeper, within)
+        except TimeoutError:
+            if self._process is not None and self._process.returncode is None:
+                self._process.kill()
+                await self._process.wait()
+            raise RecorderError(
+                f"the last frames could not be archived within {within:g} s; they are safe in the journal",
+                hint="run `recorder flush`, or start the capture again",
+            ) from None
+
+    async def _spawn(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE,
+        )
+
+    def _say_stop(self) -> None:
+        process = self._process
+        if process is not None and process.stdin is not None and process.returncode is None:
+            process.stdin.write(b"stop\n")
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._process is not None, "it was spawned"
+            code = await self._listen(self._process)
+            if self._stopping and code == 0:
+                return
+            if self._stopping and self.restarts >= len(_PAUSES):
+                raise RecorderError(
+                    "the last frames could not be archived; they are safe in the journal",
+                    hint="see the archiver's messages above, then run `recorder flush`",
+                )
+            pause = _PAUSES[min(self.restarts, len(_PAUSES) - 1)]
+            self.restarts += 1
+            self._hear({"event": "died", "code": code, "pause": pause})
+            await asyncio.sleep(pause)
+            await self._spawn()
+            if self._stopping:
+                self._say_stop()
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> int:
+        assert process.stdout is not None, "it was opened as a pipe"
+        async for line in process.stdout:
+            self._hear(msgspec.json.decode(line))
+        return await process.wait()

@@ -1,0 +1,426 @@
+"""The capture: one session of recording, from the first REST call to the last row in Parquet.
+
+1. What comes in is journaled first, and looked at after that.
+2. The first connection must succeed, so that a mistake shows at once; after it, the capture goes on until it is told
+   to stop, whatever the gateway does.
+3. A failing archiver is reported and started again; a failing journal ends the capture at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import string
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from apscheduler.events import EVENT_JOB_ERROR
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from recorder.capture.archiver_process import ArchiverProcess
+from recorder.capture.journal import Journal, Limits
+from recorder.capture.rest import Rest, tls_context
+from recorder.capture.settings import CaptureSettings
+from recorder.capture.status import Counters, Status
+from recorder.capture.wire import Wire, open_wire
+from recorder.errors import DiskError, GatewayError, RecorderError, UsageError
+from recorder.protocol.client_session import LOST, READY, ClientSession, News, Stream, Timing, streams_of
+from recorder.protocol.days import DayBoundary
+from recorder.protocol.fields import field_ids
+from recorder.protocol.marks import Event, encode_mark
+from recorder.protocol.masking import Masker
+from recorder.protocol.topics import Topics
+
+_log = logging.getLogger(__name__)
+_BACKOFF_MOST: Final = 60.0
+_PRIME_AGAIN: Final = 5.0  # the broker's pacing rule for orders: one call in 5 s
+_ARCHIVE_WITHIN: Final = 15.0
+_SEND_WITHIN: Final = 2.0
+_QUIET: Final = frozenset({"subscribed"})
+
+
+class Place(NamedTuple):
+    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before."""
+
+    data: Path
+    boundary: DayBoundary
+    journal: Path
+    session: str
+    predecessor: tuple[str, int] | None
+
+
+class Outcome(NamedTuple):
+    """What a finished capture leaves: received frames, rows by topic, and content digests by topic."""
+
+    session: str
+    received: int
+    rows: Mapping[str, int]
+    digests: Mapping[str, Mapping[str, Any]]
+
+
+def new_session(now: datetime, *, after: str | None) -> str:
+    """Name a session by its start and four random letters; never before `after`, even when the clock stepped back."""
+    if after is not None:
+        last = datetime.strptime(after[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        now = max(now, last + timedelta(seconds=1))
+    return f"{now:%Y%m%dT%H%M%S}" + "".join(random.choices(string.ascii_lowercase, k=4))
+
+
+def plan_streams(settings: CaptureSettings, topics: Topics) -> list[Stream]:
+    """List what the settings ask for; a `UsageError` names what cannot be asked for."""
+    chosen = [topics[name] for name in settings.topic]
+    for topic in chosen:
+        if topic.subscription is None:
+            raise UsageError(
+                f"topic {topic.name} cannot be subscribed to", hint="leave it out: it comes by itself and is recorded"
+            )
+        if topic.subscription.per == "contract" and not settings.conid:
+            raise UsageError(
+                f"topic {topic.name} needs contracts",
+                hint="name them with --conid 265598,8314, or choose other topics with --topic",
+            )
+    market_data = topics["market_data"]
+    fields = field_ids(market_data, settings.field) if settings.field else market_data.default_fields
+    return streams_of(chosen, targets=settings.conid, fields=fields)
+
+
+class Capture:
+    """Records one session. `run` does it all; `stop` may be called at any time, from the event loop."""
+
+    def __init__(self, settings: CaptureSettings, place: Place, streams: list[Stream]) -> None:
+        self.counters = Counters()
+        self._settings = settings
+        self._place = place
+        self._streams = streams
+        self._masker = Masker()
+        self._stop = asyncio.Event()
+        self._wake = asyncio.Event()
+        self._why = "stopped"
+        self._fatal: RecorderError | None = None
+        self._session: ClientSession | None = None
+        self._wire: Wire | None = None
+        self._was_ready = False
+        self._loop = asyncio.get_running_loop()
+        self._rest: Rest
+        self._journal: Journal
+        self._archiver: ArchiverProcess
+
+    def stop(self, why: str) -> None:
+        """Stop cleanly; `why` goes into the journal."""
+        if not self._stop.is_set():
+            self._why = why
+            self.counters.state = "stopping"
+            self._stop.set()
+
+    def status(self) -> Status:
+        """Look at the counters."""
+        return self.counters.look(
+            self._loop.time(), journaled=self._journal.seq, unflushed_bytes=self._journal.bytes_after_flushed
+        )
+
+    async def run(self, *, stop_at: datetime | None = None, watch: Callable[[Status], None] | None = None) -> Outcome:
+        """Record until stopped, or until `stop_at`; `watch` is shown the status once a second.
+
+        A `GatewayError` means that the first connection failed, a `DiskError` that the journal did.
+        """
+        tls = tls_context(self._settings.gateway, ca=self._settings.ca, insecure=self._settings.insecure)
+        self._rest = Rest(self._settings.gateway, tls=tls)
+        try:
+            await self._prime()  # before anything is written: a gateway that is away leaves no trace
+            await self._record(stop_at, watch)
+        finally:
+            await self._rest.close()
+        return Outcome(
+            self._place.session, self.counters.received, dict(self.counters.archived), self.counters.digests
+        )
+
+    async def _record(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> None:
+        self._journal = self._open_journal()
+        self._archiver = ArchiverProcess(
+            self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
+        )
+        self._mark("session_started", predecessor=_predecessor(self._place.predecessor), streams=len(self._streams))
+        await self._archiver.start()
+        scheduler = self._schedule(stop_at, watch)
+        try:
+            await self._stay_connected()
+        finally:
+            scheduler.shutdown(wait=False)
+            await self._wind_down()
+
+    def _open_journal(self) -> Journal:
+        settings = self._settings
+        return Journal(
+            self._place.journal,
+            recorder=settings.recorder_name,
+            session=self._place.session,
+            boundary=self._place.boundary,
+            limits=Limits(
+                settings.write_within,
+                settings.sync_every,
+                settings.flush_frames,
+                settings.flush_bytes,
+                settings.journal_memory,
+            ),
+            on_failure=self._on_journal_failure,
+            on_pressure=self._on_pressure,
+        )
+
+    def _schedule(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> AsyncIOScheduler:
+        scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
+        )
+        scheduler.add_listener(lambda event: _log.error("a scheduled job failed: %s", event.exception), EVENT_JOB_ERROR)
+        scheduler.add_job(self._journal.rotate, "interval", seconds=self._settings.flush_every, id="flush")
+        scheduler.add_job(self._tickle, "interval", seconds=self._settings.tickle_every, id="tickle")
+        if stop_at is not None:
+            scheduler.add_job(self.stop, "date", run_date=stop_at, args=["the time is up"], id="stop")
+        if watch is not None:
+            scheduler.add_job(lambda: watch(self.status()), "interval", seconds=1, id="watch")
+        scheduler.start()
+        return scheduler
+
+    async def _stay_connected(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            self._was_ready = False
+            try:
+                if self._journal.conn:
+                    await self._prime()
+                await self._converse()
+            except GatewayError as exc:
+                if not self._journal.conn or self._journal.conn == 1 and self._session is None:
+                    raise
+                _log.warning("%s", exc)
+                self.counters.problem = str(exc)
+            failures = 0 if self._was_ready else failures + 1
+            if not self._stop.is_set():
+                self.counters.state = "reconnecting"
+                pause = min(self._settings.reconnect_delay * 2 ** min(failures, 10), _BACKOFF_MOST)
+                await _wait(self._stop, pause * random.uniform(0.8, 1.2))
+        if self._fatal is not None:
+            raise self._fatal
+
+    async def _prime(self) -> None:
+        """Do by REST what the gateway wants before a socket is opened."""
+        tickle = await self._rest.tickle()
+        self._masker.learn(tickle.session)
+        if tickle.authenticated is False and self._settings.login:
+            await self._rest.log_in(compete=self._settings.compete)
+        elif tickle.authenticated is False and not hasattr(self, "_journal"):
+            raise GatewayError(
+                f"the gateway at {self._settings.gateway} has no brokerage session",
+                hint="log in at its page in a browser, or let the recorder open the session with --login",
+            )
+        self._token = tickle.session
+        await self._rest.accounts()
+
+    async def _converse(self) -> None:
+        """Hold one connection until it ends, for whatever reason."""
+        settings = self._settings
+        timing = Timing(
+            settings.renew_every, settings.tickle_every, settings.heartbeat_timeout, settings.reconnect_delay
+        )
+        session = ClientSession(self._streams, timing=timing, token=self._token, now=self._loop.time())
+        cookies = {**self._rest.cookies(), "api": msgspec.json.encode({"session": self._token}).decode()}
+        for value in cookies.values():
+            self._masker.learn(value)
+        self._journal.conn += 1
+        self._receiver = session
+        wire = await open_wire(
+            settings.gateway,
+            sink=self._receive,
+            cookies=cookies,
+            tls=tls_context(settings.gateway, ca=settings.ca, insecure=settings.insecure),
+        )
+        self._session, self._wire = session, wire
+        self.counters.state, self.counters.problem = "connected", None
+        self._mark("connected", gateway=settings.gateway)
+        _log.info("connected to %s", settings.gateway)
+        helpers: set[asyncio.Task[None]] = set()
+        try:
+            await self._talk(session, wire, helpers)
+        finally:
+            for helper in helpers:
+                helper.cancel()
+            await self._leave(session, wire)
+
+    async def _talk(self, session: ClientSession, wire: Wire, helpers: set[asyncio.Task[None]]) -> None:
+        closed = asyncio.create_task(wire.wait_closed())
+        stop = asyncio.create_task(self._stop.wait())
+        try:
+            while not closed.done() and not stop.done() and session.state is not LOST:
+                self._wake.clear()
+                session.tick(self._loop.time())
+                for news in session.news():
+                    self._on_news(news, helpers)
+                for text in session.texts():
+                    await self._send(wire, text)
+                wake = asyncio.create_task(self._wake.wait())
+                pause = max(0.0, session.deadline - self._loop.time())
+                await asyncio.wait({closed, stop, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+        finally:
+            closed.cancel()
+            stop.cancel()
+
+    async def _leave(self, session: ClientSession, wire: Wire) -> None:
+        """Unsubscribe, and read the socket to its end."""
+        for text in session.farewell():
+            try:
+                await asyncio.wait_for(self._send(wire, text), _SEND_WITHIN)
+            except (TimeoutError, GatewayError):
+                break  # it is gone already, or does not read; closing says so
+        await wire.close()
+        self._wire = None
+        reason = self._why if self._stop.is_set() else wire.close_reason or "the connection ended"
+        self._mark("disconnected", code=wire.close_code, reason=reason)
+        _log.info("disconnected (%s)", reason)
+
+    async def _send(self, wire: Wire, text: str) -> None:
+        self._journal.note(self._masker(text.encode()), "out")
+        try:
+            await wire.send(text)
+        except Exception as exc:
+            if wire.state.name == "OPEN":
+                raise
+            raise GatewayError("the connection ended") from exc
+
+    def _receive(self, data: bytes, code: int) -> None:
+        """Take a frame from the wire: journal it, then look at it."""
+        now = self._loop.time()
+        counters = self.counters
+        counters.received += 1
+        counters.last_received = now
+        self._journal.append(self._masker(data), code)
+        session = self._receiver
+        session.received(data, now)
+        if session.has_output:
+            self._wake.set()
+
+    def _on_news(self, news: News, helpers: set[asyncio.Task[None]]) -> None:
+        if news.what == "subscribed":
+            self._mark("subscribed", topic=news.topic, text=news.text)
+        elif news.what == "ready":
+            self._was_ready = True
+            self.counters.state = "recording"
+            self._mark("logged_in")
+            if "orders" in self._settings.topic:
+                helpers.add(asyncio.create_task(self._snapshot_orders()))
+        elif news.what == "refused":
+            helpers.add(asyncio.create_task(self._tickle()))
+        if news.what not in _QUIET:
+            level = logging.INFO if news.what in ("welcomed", "ready") else logging.WARNING
+            _log.log(level, "%s", news.text)
+
+    async def _snapshot_orders(self) -> None:
+        """Record today's orders: the stream tells changes only."""
+        for _ in range(2):
+            try:
+                answer = await self._rest.orders()
+            except GatewayError as exc:
+                _log.warning("no snapshot of the orders: %s", exc)
+                return
+            self._journal.note(self._masker(answer), "rest")
+            if b'"snapshot":false' not in answer.replace(b" ", b""):
+                return
+            await asyncio.sleep(_PRIME_AGAIN)
+
+    async def _tickle(self) -> None:
+        """Keep the login alive; a failure shows in the log, and the heartbeat decides about the connection."""
+        try:
+            tickle = await self._rest.tickle()
+            await self._rest.accounts()
+        except GatewayError as exc:
+            _log.warning("%s", exc)
+            return
+        self._masker.learn(tickle.session)
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        """Take in what the archiver says."""
+        counters, event = self.counters, said["event"]
+        if event == "progress":
+            counters.building = said["rows"]
+        elif event == "archived":
+            counters.archived.update(said["rows"])
+            counters.undecoded.update(said["undecoded"])
+            counters.unclaimed += said["unclaimed"]
+            counters.building = {}
+            counters.flushes += 1
+            counters.last_flush = self._loop.time()
+            counters.problem = None
+            if said["session"] == self._place.session:
+                counters.archived_frames = said["last"] + 1
+                self._journal.flushed_to(said["last"])
+            _log.info("flushed %s frames into %s parts", f"{said['last'] - said['first'] + 1:,}", said["parts"])
+        elif event == "done":
+            counters.digests = said["digests"]
+        else:
+            text = _archiver_trouble(said)
+            counters.problem = text
+            _log.warning("%s", text)
+
+    def _on_journal_failure(self, failure: DiskError) -> None:
+        self._fatal = failure
+        self.stop(str(failure))
+
+    def _on_pressure(self, high: bool) -> None:  # noqa: FBT001  the journal's callback
+        self._mark("backpressure", high=high, unwritten=self._journal.unwritten)
+        _log.warning("the disk is too slow: reading %s", "pauses" if high else "goes on")
+        if self._wire is not None:
+            (self._wire.pause if high else self._wire.resume)()
+
+    def _mark(self, event: Event, **details: Any) -> None:
+        self._journal.note(encode_mark(event, **details))
+
+    async def _wind_down(self) -> None:
+        self._mark("session_stopped", reason=self._why)
+        try:
+            await self._journal.close()
+        except DiskError as exc:
+            self._fatal = exc
+        await self._archiver.stop(within=_ARCHIVE_WITHIN)
+        if self._fatal is not None:
+            raise self._fatal
+
+
+def stop_on_signals(capture: Capture) -> None:
+    """Stop the capture cleanly at the first SIGINT or SIGTERM, at once at the second: the journal keeps what came."""
+
+    def handle(number: int) -> None:
+        if capture.counters.state == "stopping":
+            os._exit(1)
+        capture.stop(signal.Signals(number).name)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, handle, number)
+
+
+def _predecessor(last: tuple[str, int] | None) -> dict[str, Any] | None:
+    return None if last is None else {"session": last[0], "last_seq": last[1]}
+
+
+def _archiver_trouble(said: dict[str, Any]) -> str:
+    if said["event"] == "problem":
+        return f"archiving failed and is tried again: {said['what']}"
+    if said["event"] == "died":
+        return f"the archiver ended with code {said['code']}; it is started again in {said['pause']:g} s"
+    if said["event"] == "torn":
+        kept = f"; what follows is kept in {said['kept']}" if said["kept"] else ""
+        return f"{said['segment']} of an earlier session breaks off: {said['what']}{kept}"
+    return (
+        f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"
+    )
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,275 @@
+"""The journal: every frame, stamped, numbered and on disk before anything looks into it.
+
+1. The event loop appends and never waits. One thread writes; batches reach it in order, through one queue.
+2. A frame waits in memory for a twentieth of `write_within`, so that a quiet stream does not wake the writer for each
+   frame; the rest of `write_within` is the disk's.
+3. A segment holds one date. It also ends on size, on schedule and on stop; its end record tells it from a torn one.
+4. The first failing write or sync ends the journal, and with it the capture. Nothing is retried: after a failed sync
+   the kernel may have dropped the pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import NamedTuple
+
+from recorder.disk import sync_folder
+from recorder.errors import DiskError
+from recorder.protocol.days import DayBoundary
+from recorder.protocol.segment import Header, code_of, encode_batch, encode_end, encode_header, segment_name
+from recorder.types import Kind, Op
+
+
+class Limits(NamedTuple):
+    """When a segment ends and how far memory and disk may lag: seconds, frames, bytes."""
+
+    write_within: float
+    sync_every: float
+    flush_frames: int
+    flush_bytes: int
+    journal_memory: int
+
+
+class _Batch(NamedTuple):
+    first_seq: int
+    date: str
+    ts_recv: list[int]
+    conn: list[int]
+    code: list[int]
+    data: list[bytes]
+    size: int
+
+
+_ROTATE = "rotate"
+_CLOSE = "close"
+
+
+class Journal:
+    """Writes one session's frames to `folder`.
+
+    `on_failure` is called on the event loop with a `DiskError` when the disk fails. `on_pressure` is called on the
+    event loop with True when more than `journal_memory` bytes are unwritten, and with False when half of it is gone.
+    """
+
+    def __init__(  # noqa: D417  described in the class docstring
+        self,
+        folder: Path,
+        *,
+        recorder: str,
+        session: str,
+        boundary: DayBoundary,
+        limits: Limits,
+        on_failure: Callable[[DiskError], None],
+        on_pressure: Callable[[bool], None],
+        now: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.seq = 0
+        self.conn = 0
+        self.last_frame_ts: int | None = None
+        self.failure: DiskError | None = None
+        self._boundary = boundary
+        self._limits = limits
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._on_failure = on_failure
+        self._on_pressure = on_pressure
+        self._under_pressure = False
+        self._handed = 0
+        self._flushed = 0
+        self._ends: deque[tuple[int, int]] = deque()
+        self._day = boundary.day_of(now() // 1000)
+        self._segment_frames = 0
+        self._segment_bytes = 0
+        self._scheduled = False
+        self._gather = limits.write_within / 20
+        self._start_batch()
+        self._writer = _Writer(folder, recorder=recorder, session=session, sync_every=limits.sync_every)
+        self._writer.notify = self._notified
+        self._writer.start()
+
+    @property
+    def unwritten(self) -> int:
+        """Bytes received and not yet handed to the operating system."""
+        return self._handed + self._size - self._writer.written
+
+    @property
+    def bytes_after_flushed(self) -> int:
+        """Bytes of frames that are in the journal and not yet in Parquet."""
+        return self._handed + self._size - self._flushed
+
+    def flushed_to(self, last_seq: int) -> None:
+        """Learn that all frames up to `last_seq` are in Parquet."""
+        while self._ends and self._ends[0][0] <= last_seq:
+            self._flushed = self._ends.popleft()[1]
+
+    def append(self, data: bytes, code: int) -> None:
+        """Take a frame; `code` says its kind and opcode (`segment.code_of`)."""
+        ts = self._now() // 1000
+        if not self._day.start <= ts < self._day.end:
+            self.rotate()
+            self._day = self._boundary.day_of(ts)
+        self._ts.append(ts)
+        self._conn.append(self.conn)
+        self._code.append(code)
+        self._data.append(data)
+        self._size += len(data)
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_later(self._gather, self._hand_over)
+
+    def note(self, data: bytes, kind: Kind = "mark", op: Op = "text") -> None:
+        """Take a frame that was not received: a mark, a sent text, a recorded REST answer."""
+        self.append(data, code_of(kind, op))
+
+    def rotate(self) -> None:
+        """End the open segment; the next frame begins another. Does nothing while the segment is empty."""
+        self._hand_over()
+        if self._segment_frames:
+            self._segment_frames = self._segment_bytes = 0
+            self._ends.append((self.seq - 1, self._handed))
+            self._writer.jobs.put(_ROTATE)
+
+    async def close(self) -> None:
+        """Write and sync what is left and end the segment; a `DiskError` says what could not be written."""
+        self.rotate()
+        self._writer.jobs.put(_CLOSE)
+        await asyncio.to_thread(self._writer.join)
+        if self._writer.failure is not None:
+            raise self._writer.failure
+
+    def _start_batch(self) -> None:
+        self._ts: list[int] = []
+        self._conn: list[int] = []
+        self._code: list[int] = []
+        self._data: list[bytes] = []
+        self._size = 0
+
+    def _hand_over(self) -> None:
+        self._scheduled = False
+        count = len(self._ts)
+        if not count:
+            return
+        batch = _Batch(
+            self.seq, self._day.date.isoformat(), self._ts, self._conn, self._code, self._data, self._size
+        )
+        self.seq += count
+        self.last_frame_ts = self._ts[-1]
+        self._handed += self._size
+        self._segment_frames += count
+        self._segment_bytes += self._size
+        self._start_batch()
+        self._writer.jobs.put(batch)
+        if self._segment_frames >= self._limits.flush_frames or self._segment_bytes >= self._limits.flush_bytes:
+            self.rotate()
+        if not self._under_pressure and self.unwritten > self._limits.journal_memory:
+            self._under_pressure = self._writer.wants_notice = True
+            self._on_pressure(True)
+
+    def _notified(self) -> None:
+        """Run on the writer thread: it failed, or it wrote while the loop was under pressure."""
+        self._loop.call_soon_threadsafe(self._look_at_writer)
+
+    def _look_at_writer(self) -> None:
+        if self._writer.failure is not None and self.failure is None:
+            self.failure = self._writer.failure
+            self._on_failure(self.failure)
+        if self._under_pressure and self.unwritten < self._limits.journal_memory // 2:
+            self._under_pressure = self._writer.wants_notice = False
+            self._on_pressure(False)
+
+
+class _Writer(threading.Thread):
+    """The one thread that touches the disk. `written` counts payload bytes given to the operating system."""
+
+    def __init__(self, folder: Path, *, recorder: str, session: str, sync_every: float) -> None:
+        super().__init__(name="journal", daemon=True)
+        self.jobs: SimpleQueue[_Batch | str] = SimpleQueue()
+        self.written = 0
+        self.failure: DiskError | None = None
+        self.wants_notice = False
+        self.notify: Callable[[], None] = lambda: None
+        self._folder = folder
+        self._recorder = recorder
+        self._session = session
+        self._sync_every = sync_every
+        self._file: int | None = None
+        self._path = folder
+        self._last_seq = -1
+        self._sync_due: float | None = None
+        self._sync_took = 0.0
+
+    def run(self) -> None:
+        try:
+            while self._step():
+                pass
+        except OSError as exc:
+            self.failure = DiskError(
+                f"the journal cannot be written: {self._path}: {exc.strerror or exc}",
+                hint="free or replace the disk, then start the capture again: what was written before is safe",
+            )
+            self.notify()
+
+    def _step(self) -> bool:
+        timeout = None if self._sync_due is None else max(0.0, self._sync_due - time.monotonic())
+        try:
+            job = self.jobs.get(timeout=timeout)
+        except Empty:
+            self._sync()
+            return True
+        if isinstance(job, _Batch):
+            self._write(job)
+            if self.wants_notice:
+                self.notify()
+            if self._sync_due is not None and time.monotonic() >= self._sync_due:
+                self._sync()
+            return True
+        self._end_segment()
+        return job != _CLOSE
+
+    def _write(self, batch: _Batch) -> None:
+        record = encode_batch(batch.first_seq, batch.ts_recv, batch.conn, batch.code, batch.data)
+        if self._file is None:
+            record = self._begin_segment(batch) + record
+        assert self._file is not None, "a segment was begun"
+        _write_all(self._file, record)
+        self.written += batch.size
+        self._last_seq = batch.first_seq + len(batch.data) - 1
+        if self._sync_due is None:
+            # Start early by what the last sync took, so that it has ended when it is due.
+            self._sync_due = time.monotonic() + max(0.0, self._sync_every - 2 * self._sync_took)
+
+    def _begin_segment(self, batch: _Batch) -> bytes:
+        self._path = self._folder / segment_name(self._session, batch.first_seq)
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        sync_folder(self._folder)
+        return encode_header(
+            Header(recorder=self._recorder, session=self._session, first_seq=batch.first_seq, date=batch.date)
+        )
+
+    def _end_segment(self) -> None:
+        if self._file is None:
+            return
+        _write_all(self._file, encode_end(self._last_seq))
+        self._sync()
+        os.close(self._file)
+        self._file = None
+
+    def _sync(self) -> None:
+        assert self._file is not None, "only a written segment is synced"
+        began = time.monotonic()
+        os.fdatasync(self._file)
+        self._sync_took = time.monotonic() - began
+        self._sync_due = None
+
+
+def _write_all(file: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]

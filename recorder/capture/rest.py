@@ -1,0 +1,132 @@
+"""The gateway's REST side: the few calls that a recorder makes, and what their failures mean."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import msgspec
+
+from recorder.errors import GatewayError, SettingError
+
+ORDERS: Final = "/iserver/account/orders"
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+_UNAUTHORIZED: Final = 401
+
+
+class Tickle(msgspec.Struct, frozen=True):
+    """What `/tickle` says: the session token, and the state of the brokerage session (None: not said)."""
+
+    session: str
+    authenticated: bool | None
+    competing: bool | None
+
+
+def tls_context(base_url: str, *, ca: Path | None, insecure: bool) -> ssl.SSLContext | None:
+    """Make the TLS settings for a gateway; None for plain http. `SettingError` if the CA file cannot be used."""
+    if urlsplit(base_url).scheme != "https":
+        return None
+    try:
+        context = ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as exc:
+        raise SettingError(f"ca: {ca} cannot be used: {exc}", hint="name a PEM file with the gateway's certificate") from exc
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+class Rest:
+    """A client of the gateway's REST calls, for one capture.
+
+    Every method raises `GatewayError` when the gateway is away, refuses, or answers what no gateway answers.
+    """
+
+    def __init__(self, base_url: str, *, tls: ssl.SSLContext | None) -> None:
+        self.base_url = base_url.rstrip("/")
+        # Without `unsafe`, aiohttp drops cookies of a gateway that is reached by its IP address.
+        self._http = aiohttp.ClientSession(
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+            connector=aiohttp.TCPConnector(ssl=True if tls is None else tls),
+            timeout=_TIMEOUT,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._http.close()
+
+    def cookies(self) -> dict[str, str]:
+        """Give the cookies that the gateway has set."""
+        return {cookie.key: cookie.value for cookie in self._http.cookie_jar}
+
+    async def tickle(self) -> Tickle:
+        """Keep the session alive and learn its token."""
+        answer = await self._json("POST", "/tickle")
+        session = answer.get("session")
+        if type(session) is not str:
+            raise GatewayError(f"{self.base_url}/tickle names no session", hint=self._login_hint())
+        status = (answer.get("iserver") or {}).get("authStatus") or {}
+        return Tickle(session, status.get("authenticated"), status.get("competing"))
+
+    async def accounts(self) -> None:
+        """Ask for the accounts: the gateway wants this before orders and market data."""
+        await self._json("GET", "/iserver/accounts")
+
+    async def log_in(self, *, compete: bool) -> None:
+        """Open the brokerage session (`ssodh/init`). With `compete` it takes it from the user's other programs."""
+        await self._json("POST", "/iserver/auth/ssodh/init", {"publish": True, "compete": compete})
+
+    async def orders(self) -> bytes:
+        """Take a snapshot of today's orders, as a recorded REST answer: request line, newline, body.
+
+        The first answer of a session is not primed and says so, hence up to two calls, five seconds apart at the least
+        by the broker's pacing rule; a snapshot that is not primed after that is given as it is.
+        """
+        return f"GET {ORDERS}\n".encode() + await self._bytes("GET", ORDERS)
+
+    async def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        data = await self._bytes(method, path, body)
+        try:
+            answer = msgspec.json.decode(data)
+        except msgspec.DecodeError as exc:
+            raise GatewayError(f"{self.base_url}{path} answers what is not JSON", hint=self._address_hint()) from exc
+        if type(answer) is not dict:
+            raise GatewayError(f"{self.base_url}{path} answers something else than an object")
+        return answer
+
+    async def _bytes(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
+        url = self.base_url + path
+        try:
+            async with self._http.request(method, url, json=body, headers={"User-Agent": "ibkr-recorder"}) as response:
+                data = await response.read()
+        except aiohttp.ClientConnectorCertificateError as exc:
+            raise GatewayError(
+                f"the certificate of {self.base_url} is not trusted",
+                hint="a gateway's own certificate is self-signed: name it with --ca FILE, or accept any with --insecure",
+            ) from exc
+        except TimeoutError as exc:
+            raise GatewayError(f"{url} did not answer in time", hint=self._address_hint()) from exc
+        except (aiohttp.ClientError, OSError) as exc:
+            raise GatewayError(f"no gateway at {self.base_url}: {_reason(exc)}", hint=self._address_hint()) from exc
+        if response.status == _UNAUTHORIZED:
+            raise GatewayError(f"the gateway at {self.base_url} is not logged in", hint=self._login_hint())
+        if response.status >= 400:  # noqa: PLR2004  HTTP's own limit
+            said = data[:200].decode("utf-8", "replace")
+            raise GatewayError(f"{method} {url} failed with HTTP {response.status}: {said}")
+        return data
+
+    def _login_hint(self) -> str:
+        address = urlsplit(self.base_url)
+        return f"log in at {address.scheme}://{address.netloc}/ in a browser, then start again"
+
+    def _address_hint(self) -> str:
+        return "start the Client Portal Gateway and log in, or name its address with --gateway URL"
+
+
+def _reason(exc: BaseException) -> str:
+    cause: Any = getattr(exc, "os_error", exc)
+    return str(getattr(cause, "strerror", None) or cause or type(exc).__name__)

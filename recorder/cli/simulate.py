@@ -1,0 +1,158 @@
+"""`recorder simulate`: an emulated gateway with a synthetic market."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Annotated, Final
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from recorder.cli.durations import parse_duration
+from recorder.errors import UsageError
+from recorder.protocol.server_session import SECOND, Rules
+from recorder.replay.gateway import Gateway, Leave, serve
+from recorder.replay.synthetic import SyntheticFeed
+from recorder.replay.tally import Counted
+
+_NAMED: Final = 5  # contracts named at the start
+_TRIED: Final = 3  # contracts in the command to try
+_STATUS_EVERY_S: Final = 0.5
+_PORTS: Final = range(65_536)
+
+
+def simulate(  # noqa: PLR0917  typer reads options from the signature
+    address: Annotated[
+        str, typer.Option("--serve", metavar="HOST:PORT", help="Where to listen; port 0 takes a free one.")
+    ] = "127.0.0.1:5000",
+    contracts: Annotated[int, typer.Option(min=1, max=17_000, help="How many contracts the market has.")] = 100,
+    rate: Annotated[
+        float, typer.Option(min=0, help="Market-data frames a second, over all subscribed contracts.")
+    ] = 100.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same market.")] = 0,
+    for_: Annotated[
+        str | None, typer.Option("--for", metavar="DURATION", help="Stop by itself after this time.")
+    ] = None,
+    expire_after: Annotated[
+        str, typer.Option(metavar="DURATION", help="Market data ends unless renewed within this time.")
+    ] = "10m",
+    binary: Annotated[bool, typer.Option("--binary", help="Send binary frames instead of text.")] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print JSON lines: one when serving, one a client that left, one at the end.")
+    ] = False,
+) -> None:
+    """Serve a synthetic market as the broker's gateway would, for trying things out without an account.
+
+    REST and WebSocket share one port. When a client leaves, and at the end, the count and the content digest of what
+    was sent are printed for each topic; they equal those of a capture that lost nothing. Ctrl-C stops.
+
+    For example:
+
+      recorder simulate --contracts 20 --rate 500 --seed 7
+
+      recorder simulate --serve 127.0.0.1:0 --rate 2000 --for 10m --expire-after 30s
+    """  # fmt: skip
+    host, port = parse_address(address)
+    rules = Rules(expire_after=int(parse_duration(expire_after) * SECOND))
+    seconds = None if for_ is None else parse_duration(for_)
+    feed = SyntheticFeed(seed=seed, contracts=contracts, rate=rate)
+    report = _Report(json=json)
+    asyncio.run(_run(feed, report, host=host, port=port, rules=rules, binary=binary, seconds=seconds))
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Read `host:port`; an IPv6 host stands in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdecimal() or int(port) not in _PORTS:
+        raise UsageError(f"no address: {text!r}", hint="write host:port, such as 127.0.0.1:5000")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+async def _run(
+    feed: SyntheticFeed, report: _Report, *, host: str, port: int, rules: Rules, binary: bool, seconds: float | None
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with serve(feed, host=host, port=port, rules=rules, binary=binary, on_leave=report.left) as gateway:
+        report.serving(gateway, feed)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await report.watch(gateway, stop)
+    report.stopped(gateway)
+
+
+class _Report:
+    """What the command prints, as text or as JSON lines."""
+
+    def __init__(self, *, json: bool) -> None:
+        self._json = json
+        self._out = Console(highlight=False, soft_wrap=True)
+        self._status: Status | None = None
+
+    def serving(self, gateway: Gateway, feed: SyntheticFeed) -> None:
+        """Say where, what, and what to try."""
+        instruments = list(feed.instruments.values())
+        if self._json:
+            self._line("serving", gateway=gateway.base_url, conids=[one.conid for one in instruments])
+            return
+        named = ", ".join(f"{one.conid} {one.symbol}" for one in instruments[:_NAMED])
+        more = f" and {len(instruments) - _NAMED} more" if len(instruments) > _NAMED else ""
+        conids = ",".join(str(one.conid) for one in instruments[:_TRIED])
+        self._print(f"serving {gateway.base_url}")
+        self._print(f"contracts: {named}{more}")
+        self._print(f"try: recorder capture --gateway {gateway.base_url} --conid {conids}")
+
+    async def watch(self, gateway: Gateway, stop: asyncio.Event) -> None:
+        """Keep the status line true until the stop."""
+        if self._json or not self._out.is_terminal:
+            await stop.wait()
+            return
+        frames, moment = 0, time.monotonic()
+        with self._out.status("waiting for a client") as self._status:
+            while not stop.is_set():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_STATUS_EVERY_S):
+                        await stop.wait()
+                before, then, frames, moment = frames, moment, gateway.frames, time.monotonic()
+                speed = (frames - before) / (moment - then)
+                self._status.update(f"{len(gateway.hub.clients)} clients, {speed:,.0f} frames/s, {frames:,} sent")
+
+    def left(self, leave: Leave) -> None:
+        """Say what a client was sent."""
+        if self._json:
+            counts = _plain(leave.digests)
+            self._line("left", client=leave.number, peer=leave.peer, missed=leave.missed, topics=counts)
+            return
+        missed = f"; too slow for {leave.missed:,} updates" if leave.missed else ""
+        self._print(f"client {leave.number} ({leave.peer}) left{missed}")
+        self._counts(leave.digests)
+
+    def stopped(self, gateway: Gateway) -> None:
+        """Say what all clients were sent."""
+        if self._json:
+            self._line("stopped", frames=gateway.frames, topics=_plain(gateway.digests()))
+            return
+        self._print(f"stopped; {gateway.frames:,} frames sent in all")
+        self._counts(gateway.digests())
+
+    def _counts(self, digests: Mapping[str, Counted]) -> None:
+        for topic, (frames, digest) in digests.items():
+            self._print(f"  {topic:<16} {frames:>12,}  {digest}")
+
+    def _print(self, text: str) -> None:
+        self._out.print(text, markup=False)
+
+    def _line(self, event: str, **details: object) -> None:
+        print(msgspec.json.encode({"event": event, **details}).decode(), flush=True)
+
+
+def _plain(digests: Mapping[str, Counted]) -> Mapping[str, Mapping[str, object]]:
+    return {topic: counted._asdict() for topic, counted in digests.items()}

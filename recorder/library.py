@@ -1,0 +1,137 @@
+"""The library: an archive, opened for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from recorder.archive.layout import open_layout
+from recorder.archive.reading import Reader, Span
+from recorder.errors import UsageError
+from recorder.protocol.digest import ContentDigest
+from recorder.protocol.instants import Instant, to_micros
+from recorder.protocol.topics import load_topics
+from recorder.replay.events import Event, replay
+from recorder.replay.frames import frames, topic_digests
+from recorder.replay.pace import paced
+from recorder.research.fill import load_filled
+from recorder.research.load import load_table, scan, to_frame
+from recorder.types import KINDS, Frame, Kind
+
+
+class Archive:
+    """What one or more captures recorded into a folder; frames that are still in the journal are part of it.
+
+    Times (`start`, inclusive, and `end`, exclusive) are texts, datetimes or Timestamps and filter `ts_recv`; naive
+    means UTC. `conid` and `conids` take one contract or several. Every method raises `Damaged` when a file on disk is
+    not what was written, and `UsageError` for unknown names.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._reader = Reader(open_layout(Path(path)), load_topics())
+
+    def load(  # noqa: D417  the class says what the times are
+        self,
+        topic: str,
+        *,
+        conid: int | Iterable[int] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        fill: bool = False,
+    ) -> pd.DataFrame:
+        """Read a topic as a pandas table in the order of recording, indexed by `ts_recv`.
+
+        `columns` narrows it, and may name known fields that are no columns. `fill` carries the values of sparse deltas
+        forward. Ids that may be missing are `Int64`; `conid` is a plain integer.
+        """
+        return to_frame(self.table(topic, conid=conid, start=start, end=end, columns=columns, fill=fill))
+
+    def table(
+        self,
+        topic: str,
+        *,
+        conid: int | Iterable[int] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        fill: bool = False,
+    ) -> pa.Table:
+        """Read a topic as an Arrow table, as `load` does, with `date`."""
+        read = load_filled if fill else load_table
+        return read(
+            self._reader,
+            self._reader.topics[topic],
+            conids=_conids(conid),
+            span=_span(start, end),
+            columns=columns,
+        )
+
+    def scan(self, topic: str) -> ds.Dataset:
+        """Give a topic as a lazy Arrow dataset, to be filtered and narrowed before anything is read; not in order."""
+        return scan(self._reader, self._reader.topics[topic])
+
+    def replay(
+        self,
+        topics: str | Iterable[str] = ("market_data", "orders", "pnl"),
+        *,
+        conids: int | Iterable[int] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        speed: float | None = None,
+    ) -> Iterator[Event]:
+        """Give recorded rows as records, in the order of recording: `event.topic`, `event.conid`, `event.bid_price`.
+
+        Times are integer microseconds, UTC; absent numbers are NaN, absent integers and texts None. `speed` paces them:
+        1 as recorded, 20 twenty times as fast; None does not wait.
+        """
+        names = [topics] if isinstance(topics, str) else list(topics)
+        stamped = replay(
+            self._reader,
+            [self._reader.topics[name] for name in names],
+            conids=_conids(conids),
+            span=_span(start, end),
+            columns=columns,
+        )
+        return (event for _, event in stamped) if speed is None else paced(stamped, speed=speed)
+
+    def frames(
+        self,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        kinds: Iterable[Kind] = KINDS,
+        topics: Iterable[str] | None = None,
+        speed: float | None = None,
+    ) -> Iterator[Frame]:
+        """Give recorded frames byte for byte, in order; `topics` keeps those that one of them claims."""
+        stamped = frames(
+            self._reader,
+            span=_span(start, end),
+            kinds=frozenset(kinds),
+            topics=None if topics is None else [self._reader.topics[name] for name in topics],
+        )
+        return (frame for _, frame in stamped) if speed is None else paced(stamped, speed=speed)
+
+    def digests(self, *, start: Instant | None = None, end: Instant | None = None) -> dict[str, ContentDigest]:
+        """Compute the content digest of each topic's received frames, in the order of replay."""
+        return topic_digests(self._reader, span=_span(start, end))
+
+
+def _conids(given: int | Iterable[int] | None) -> list[int] | None:
+    if given is None:
+        return None
+    conids = [given] if isinstance(given, int) else list(given)
+    for conid in conids:
+        if not isinstance(conid, int):
+            raise UsageError(f"conid: {conid!r} is not a contract id", hint="give integers, such as 265598")
+    return conids
+
+
+def _span(start: Instant | None, end: Instant | None) -> Span:
+    return Span(to_micros(start, what="start"), to_micros(end, what="end"))

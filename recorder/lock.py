@@ -1,0 +1,85 @@
+"""Locks: one capture and one archiver a recorder."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from recorder.disk import disk_errors, make_folder
+from recorder.errors import LockHeld
+
+CAPTURE: Final = "lock"
+ARCHIVER: Final = "archiver.lock"
+
+
+class Holder(msgspec.Struct, frozen=True):
+    """What a lock file says of who holds it, or held it last: a process and its session."""
+
+    pid: int
+    session: str | None = None
+
+
+class RecorderLock:
+    """A lock of a recorder's journal folder. The operating system lets it go when its process ends, however it ends.
+
+    `previous` is what the last holder wrote.
+    """
+
+    def __init__(self, folder: Path, name: str, *, root: Path) -> None:
+        self.path = folder / name
+        self.previous: Holder | None = None
+        with disk_errors(self.path):
+            make_folder(folder, below=root)
+            self._file: int | None = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def acquire(self, *, wait: float = 0.0) -> None:
+        """Take the lock, trying for `wait` seconds; `LockHeld` names who has it."""
+        assert self._file is not None, "a released lock is not taken again"
+        give_up = time.monotonic() + wait
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= give_up:
+                    raise self._held() from None
+                time.sleep(0.05)
+            else:
+                self.previous = self._read()
+                return
+
+    def write(self, holder: Holder) -> None:
+        """Say who holds it."""
+        assert self._file is not None, "only a lock that is held is written"
+        with disk_errors(self.path):
+            data = msgspec.json.encode(holder)
+            os.pwrite(self._file, data, 0)
+            os.ftruncate(self._file, len(data))
+            os.fsync(self._file)
+
+    def release(self) -> None:
+        """Let it go."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _read(self) -> Holder | None:
+        assert self._file is not None, "only an open lock is read"
+        try:
+            return msgspec.json.decode(os.pread(self._file, 4096, 0), type=Holder)
+        except msgspec.MsgspecError:
+            return None  # new, or torn by a power loss: the journal itself says which session was last
+
+    def _held(self) -> LockHeld:
+        holder = self._read()
+        who = f"process {holder.pid}" if holder is not None else "another process"
+        session = f", session {holder.session}," if holder is not None and holder.session else ""
+        what = "capture" if self.path.name == CAPTURE else "archiver"
+        return LockHeld(
+            f"recorder {self.path.parent.name!r} is in use: {who}{session} holds {self.path}",
+            hint=f"stop that {what}, or give this one another name with --name",
+        )

@@ -1,0 +1,1 @@
+"""The broker's language: no I/O, no clock."""

@@ -1,0 +1,327 @@
+"""Decoding: frames to rows, in batches.
+
+1. A row's content depends on its own frame and on the contracts of earlier orders, never on how frames are batched.
+2. What a column cannot hold stays in `extra` as text. Nothing that arrived is left out but what a topic file ignores.
+3. A frame that no topic claims, or that has no rows where its topic expects them, gives no row and is counted.
+
+Rows are grouped by their shape (which keys, in which order): a stream repeats a few shapes, so columns come out of
+whole groups at the speed of `zip`, not of a loop over cells.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recorder.protocol.envelope import bare_topic
+from recorder.protocol.cells import Cells, to_column, to_text
+from recorder.protocol.segment import IN_BINARY, IN_TEXT, FrameBatch, kind_and_op
+from recorder.protocol.tables import EXTRA, TIME, topic_schema
+from recorder.protocol.topics import Topic, Topics
+
+Row = dict[str, Any]
+Orders = dict[str, int]
+
+_decode_json: Final = msgspec.json.Decoder().decode
+_LEADING_CONID: Final = re.compile(r"\d+")
+_NO_TOPIC: Final = -1
+SPECIAL: Final = frozenset({"@source", "@prefix", "@topic", "@entry.0", "@entry.1"})
+"""Keys of values that stand around a row, not in it."""
+
+
+class Rows(NamedTuple):
+    """One topic's rows of a batch, in order.
+
+    `table` has the columns of the topic's schema that any row fills, without `session` (`tables.complete` adds the
+    others); `conid` has one value a row, 0 where it is not about one contract.
+    """
+
+    table: pa.Table
+    conid: npt.NDArray[np.int64]
+
+
+class Decoded(NamedTuple):
+    """What a batch of frames decodes to.
+
+    `rows` holds the topics that have any. `frame_topics` names the topic of each frame, null where none claims it.
+    `undecoded` counts, by topic, received frames (and items of frames) that a topic claims and cannot read.
+    """
+
+    rows: dict[str, Rows]
+    frame_topics: pa.Array
+    undecoded: dict[str, int]
+
+
+class Decoder:
+    """Turns the frames of one session into rows, in order.
+
+    `orders` is the state: which contract an order belongs to, since an order's delta does not say. It is what the
+    next segment's decoder has to start from, and JSON can hold it.
+    """
+
+    def __init__(self, topics: Topics, orders: Orders | None = None) -> None:
+        self.orders: Orders = {} if orders is None else dict(orders)
+        self._topics = list(topics)
+        self._names = pa.array([topic.name for topic in self._topics], pa.string())
+        self._index = {topic.name: number for number, topic in enumerate(self._topics)}
+        self._by_prefix = topics.by_prefix
+        self._claims: dict[str, tuple[int, Topic | None]] = {}
+        self._plain = [is_plain(topic) for topic in self._topics]
+        self._rest = [(topic, topic.rest) for topic in self._topics if topic.rest is not None]
+
+    def decode(self, batch: FrameBatch) -> Decoded:
+        """Decode frames; never raises, whatever they hold."""
+        builders = [_Builder(topic) for topic in self._topics]
+        claimed = [_NO_TOPIC] * len(batch)
+        undecoded: dict[str, int] = {}
+        for frame, (code, data) in enumerate(zip(batch.code.tolist(), batch.payloads(), strict=True)):
+            if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714  this is the hot path
+                value = read_json(data)
+                number, topic = self._claim(value)
+            elif kind_and_op(code)[0] == "rest":
+                value, number, topic = self._claim_rest(data)
+            else:
+                continue
+            claimed[frame] = number
+            if topic is None:
+                continue
+            if self._plain[number] and type(value) is dict:
+                builders[number].add(frame, 0, value)
+            elif missed := _add_rows(builders[number], frame, value, topic):
+                undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
+        rows = {
+            builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count
+        }
+        return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
+
+    def _claim(self, value: Any) -> tuple[int, Topic | None]:
+        wire = value.get("topic") if type(value) is dict else bare_topic(str(value)) if type(value) is NotJson else None
+        if type(wire) is not str:
+            return _NO_TOPIC, None
+        found = self._claims.get(wire)
+        if found is None:
+            topic = self._by_prefix.get(wire.partition("+")[0])
+            found = (_NO_TOPIC, None) if topic is None else (self._index[topic.name], topic)
+            if len(self._claims) < 100_000:  # noqa: PLR2004  a cache of wire topics; noise must not grow it for ever
+                self._claims[wire] = found
+        return found
+
+    def _claim_rest(self, data: bytes) -> tuple[Any, int, Topic | None]:
+        request, _, body = data.partition(b"\n")
+        path = request.decode("utf-8", "replace").partition(" ")[2].partition("?")[0]
+        for topic, rest in self._rest:
+            if path.endswith(rest.path):
+                return _RestAnswer(read_json(body)), self._index[topic.name], topic
+        return None, _NO_TOPIC, None
+
+
+def is_plain(topic: Topic) -> bool:
+    """Say whether a frame of the topic is its row, with nothing to be added."""
+    return topic.rows == "frame" and topic.payload is None and not any(column.key in SPECIAL for column in topic.columns)
+
+
+class _RestAnswer(NamedTuple):
+    body: Any
+
+
+class NotJson(str):
+    """A frame that is not JSON, as text."""
+
+    __slots__ = ()
+
+
+def read_json(data: bytes) -> Any:
+    """Read a frame's JSON; bytes that are not UTF-8 are replaced, and what is no JSON at all is given as `NotJson`."""
+    try:
+        return _decode_json(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = data.decode("utf-8", "replace")
+    try:
+        return _decode_json(text)
+    except (msgspec.DecodeError, RecursionError):
+        return NotJson(text)
+
+
+def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
+    """Add a frame's rows; give how many could not be read as rows."""
+    source, key, prefix = "stream", topic.payload, ""
+    if isinstance(value, _RestAnswer):
+        assert topic.rest is not None, "only topics with REST rows claim REST answers"
+        source, key, value = "rest", topic.rest.payload, value.body
+    elif isinstance(value, NotJson):
+        value = {"topic": str(value)}
+    if type(value) is not dict:
+        return 1
+    if source == "stream":
+        wire = value.get("topic")
+        prefix = wire.partition("+")[0] if type(wire) is str else ""
+    payload = value if key is None else value.get(key)
+    extra = {"@source": source, "@prefix": prefix, "@topic": value.get("topic")}
+    if topic.rows == "entry":
+        return _add_entries(builder, frame, payload, extra)
+    items = [payload] if type(payload) is dict else payload
+    if type(items) is not list:
+        return 1
+    missed = 0
+    for item, row in enumerate(items):
+        if type(row) is dict:
+            builder.add(frame, item, {**row, **extra})
+        else:
+            missed += 1
+    return missed
+
+
+def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int:
+    if type(payload) is not dict:
+        return 1
+    missed = 0
+    for item, (name, row) in enumerate(payload.items()):
+        if type(row) is dict:
+            first, _, second = name.partition(".")
+            builder.add(frame, item, {**row, **extra, "@entry.0": first, "@entry.1": second})
+        else:
+            missed += 1
+    return missed
+
+
+class _Shape(NamedTuple):
+    """Rows that have the same keys in the same order."""
+
+    rows: list[int]
+    values: list[Iterable[Any]]
+
+
+class _Builder:
+    """Collects one topic's rows of one batch and makes columns of them."""
+
+    def __init__(self, topic: Topic) -> None:
+        self.topic = topic
+        self.count = 0
+        self._frames: list[int] = []
+        self._items: list[int] = []
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
+
+    def add(self, frame: int, item: int, row: Row) -> None:
+        keys = tuple(row)
+        shape = self._shapes.get(keys)
+        if shape is None:
+            shape = self._shapes[keys] = _Shape([], [])
+        shape.rows.append(self.count)
+        shape.values.append(row.values())
+        self._frames.append(frame)
+        self._items.append(item)
+        self.count += 1
+
+    def rows(self, batch: FrameBatch, orders: Orders) -> Rows:
+        """Make the table; `orders` is read and added to where the topic joins rows."""
+        cells, topic, count = self._cells(), self.topic, self.count
+        frames = np.array(self._frames)
+        extra: dict[int, Row] = {}
+        conid = self._conids(cells, orders, extra)
+        columns: dict[str, pa.Array] = {
+            "ts_recv": pa.array(batch.ts_recv[frames]).cast(TIME),
+            "seq": pa.array(frames + batch.first_seq),
+            "item": pa.array(self._items, pa.int32()),
+        }
+        if topic.event_time is not None:
+            columns["ts_event"] = to_column(cells.get(topic.event_time), "time_ms", count, self._reject(extra, topic.event_time))
+        for column in topic.columns:
+            if column.key in cells:
+                reject = self._reject(extra, column.key)
+                columns[column.name] = to_column(cells[column.key], column.parser, count, reject)
+        self._leftovers(cells, extra)
+        if extra:
+            columns["extra"] = _map_array(extra, count)
+        return Rows(pa.table({name: columns[name] for name in topic_schema(topic).names if name in columns}), conid)
+
+    def _cells(self) -> dict[str, Cells]:
+        cells: dict[str, Cells] = {}
+        for keys, shape in self._shapes.items():
+            for key, values in zip(keys, zip(*shape.values, strict=True), strict=True):
+                found = cells.get(key)
+                if found is None:
+                    cells[key] = Cells(list(shape.rows), list(values))
+                else:
+                    found.rows.extend(shape.rows)
+                    found.values.extend(values)
+        return cells
+
+    @staticmethod
+    def _reject(extra: dict[int, Row], key: str) -> Callable[[int, Any], None]:
+        def keep(row: int, value: Any) -> None:
+            extra.setdefault(row, {})[key] = value
+
+        return keep
+
+    def _leftovers(self, cells: dict[str, Cells], extra: dict[int, Row]) -> None:
+        """Put what no column takes into `extra`."""
+        topic = self.topic
+        taken = {"topic", *(column.key for column in topic.columns), *topic.ignore, *topic.conid.keys, topic.event_time}
+        for key, found in cells.items():
+            if key in taken or key in SPECIAL:
+                continue
+            for row, value in zip(found.rows, found.values, strict=True):
+                if value is not None:
+                    extra.setdefault(row, {})[key] = value
+
+    def _conids(self, cells: dict[str, Cells], orders: Orders, extra: dict[int, Row]) -> npt.NDArray[np.int64]:
+        """Find each row's contract, as `Conid` says."""
+        rule, conid = self.topic.conid, np.zeros(self.count, np.int64)
+        columns = {column.key for column in self.topic.columns}
+        for key in reversed(rule.keys):
+            if key in cells:
+                reject = _keep_nothing if key in columns else self._reject(extra, key)
+                found = to_column(cells[key], "conid", self.count, reject)
+                valid = np.asarray(found.is_valid())
+                conid[valid] = np.asarray(found.drop_null())
+        if rule.topic and not conid.all():
+            _fill_from_topic(conid, cells)
+        if rule.join:
+            _join(conid, [cells.get(key) for key in rule.join], orders)
+        return conid
+
+
+def _keep_nothing(_row: int, _value: Any) -> None:
+    """Reject what a column holds anyway."""
+
+
+def _fill_from_topic(conid: npt.NDArray[np.int64], cells: dict[str, Cells]) -> None:
+    for key in ("topic", "@topic"):
+        found = cells.get(key, Cells([], []))
+        for row, wire in zip(found.rows, found.values, strict=True):
+            if conid[row] == 0 and type(wire) is str and (number := _LEADING_CONID.match(wire.partition("+")[2])):
+                conid[row] = int(number[0]) if len(number[0]) < 19 else 0  # noqa: PLR2004  what 64 bits can hold
+
+
+def _join(conid: npt.NDArray[np.int64], keys: Sequence[Cells | None], orders: Orders) -> None:
+    """Give rows without a contract that of the earlier row with the same keys, and remember those that have one."""
+    columns = [dict(zip(cells.rows, cells.values, strict=True)) if cells is not None else {} for cells in keys]
+    for row in range(len(conid)):
+        parts = [column.get(row) for column in columns]
+        if None in parts:
+            continue
+        name = " ".join(map(to_text, parts))
+        if conid[row]:
+            orders[name] = int(conid[row])
+        else:
+            conid[row] = orders.get(name, 0)
+
+
+def _map_array(extra: dict[int, Row], count: int) -> pa.Array:
+    """Make the `extra` column: null for rows that have nothing, keys sorted so that batching cannot change a row."""
+    sizes = np.zeros(count + 1, np.int64)
+    keys: list[str] = []
+    values: list[str] = []
+    for row in sorted(extra):
+        pairs = sorted(extra[row].items())
+        keys.extend(key for key, _ in pairs)
+        values.extend(to_text(value) for _, value in pairs)
+        sizes[row + 1] = len(pairs)
+    offsets = pa.array(np.cumsum(sizes).astype(np.int32), mask=np.append(sizes[1:] == 0, False))
+    return pa.MapArray.from_arrays(offsets, pa.array(keys, pa.string()), pa.array(values, pa.string())).cast(EXTRA)

@@ -1,0 +1,255 @@
+"""The journal's format: segments of checksummed records, each a batch of frames.
+
+1. A segment is the 8 bytes of MAGIC, then records to its end. It holds one session and one date.
+2. A record is its payload's length and a CRC-32 of length and payload (32-bit little-endian each), then the payload.
+   No payload is empty, so a page of zeros is no record.
+3. The first record is the header: the byte H, then JSON (`Header`).
+4. Every other record is a batch: the byte F, the first frame's sequence number (64-bit), the count n (32-bit), then
+   four columns of n values: ts_recv (64-bit), conn (32-bit), code (8-bit), length (32-bit); then all payloads.
+   Columns, not rows, because that is how the archiver reads them.
+5. A finished segment ends with a record of the byte E and the last sequence number (64-bit). Only the last segment of
+   a session that died lacks it.
+6. A code is the index of the frame's kind, plus 8 if it is binary.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from recorder.types import KINDS, OPS, Frame, Kind, Op
+
+MAGIC: Final = b"IBKRJNL\x01"
+SUFFIX: Final = ".seg"
+_RECORD: Final = struct.Struct("<II")
+_BATCH: Final = struct.Struct("<cQI")
+_HEADER: Final = b"H"
+_FRAMES: Final = b"F"
+_END: Final = b"E"
+_END_RECORD: Final = struct.Struct("<cQ")
+_BINARY: Final = 8
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a segment says of itself: whose it is, its day (ISO date) and its first frame's sequence number."""
+
+    recorder: str
+    session: str
+    first_seq: int
+    date: str
+
+
+class FrameBatch(NamedTuple):
+    """Consecutive frames of one session, as columns. `offsets` has one more value than there are frames."""
+
+    first_seq: int
+    ts_recv: npt.NDArray[np.int64]
+    conn: npt.NDArray[np.int32]
+    code: npt.NDArray[np.uint8]
+    offsets: npt.NDArray[np.int64]
+    blob: memoryview
+
+    def __len__(self) -> int:
+        return len(self.ts_recv)
+
+    @property
+    def last_seq(self) -> int:
+        """The last frame's sequence number."""
+        return self.first_seq + len(self.ts_recv) - 1
+
+    def payloads(self) -> list[bytes]:
+        """Give each frame's bytes."""
+        blob = bytes(self.blob)
+        edges = self.offsets.tolist()
+        return [blob[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+
+    def frames(self, recorder: str, session: str) -> Iterator[Frame]:
+        """Give the frames one by one."""
+        columns = zip(self.ts_recv.tolist(), self.conn.tolist(), self.code.tolist(), self.payloads(), strict=True)
+        for seq, (ts_recv, conn, code, data) in enumerate(columns, self.first_seq):
+            yield Frame(recorder, session, seq, ts_recv, conn, *kind_and_op(code), data)
+
+
+def code_of(kind: Kind, op: Op) -> int:
+    """Give the code of a frame's kind and opcode."""
+    return KINDS.index(kind) + (_BINARY if op == "binary" else 0)
+
+
+def kind_and_op(code: int) -> tuple[Kind, Op]:
+    """Give the kind and opcode of a code."""
+    return KINDS[code % _BINARY], OPS[code // _BINARY]
+
+
+CODES: Final = {f"{kind} {op}": code_of(kind, op) for kind in KINDS for op in OPS}
+"""Every code, by its kind and opcode as text."""
+IN_TEXT: Final = code_of("in", "text")
+IN_BINARY: Final = code_of("in", "binary")
+
+
+def encode_header(header: Header) -> bytes:
+    """Write the beginning of a segment: magic and header record."""
+    return MAGIC + _record(_HEADER + msgspec.json.encode(header))
+
+
+def encode_batch(
+    first_seq: int, ts_recv: Sequence[int], conn: Sequence[int], code: Sequence[int], data: Sequence[bytes]
+) -> bytes:
+    """Write frames as one record."""
+    parts = (
+        _BATCH.pack(_FRAMES, first_seq, len(data)),
+        array("q", ts_recv).tobytes(),
+        array("i", conn).tobytes(),
+        bytes(code),
+        array("I", map(len, data)).tobytes(),
+        *data,
+    )
+    return _record(b"".join(parts))
+
+
+def encode_end(last_seq: int) -> bytes:
+    """Write the end of a finished segment."""
+    return _record(_END_RECORD.pack(_END, last_seq))
+
+
+def _record(payload: bytes) -> bytes:
+    length = len(payload)
+    crc = zlib.crc32(payload, zlib.crc32(length.to_bytes(4, "little")))
+    return _RECORD.pack(length, crc) + payload
+
+
+class Bad(NamedTuple):
+    """Where a segment stops making sense, and how."""
+
+    offset: int
+    what: str
+
+
+class Scan:
+    """Reads a segment's bytes, record by record; `whole` is false where they begin at a later record.
+
+    Iterating gives every complete batch. Afterwards `end` is the offset behind the last good record, `bad` says what
+    stands there instead of a record (None: nothing does), and `finished` says whether the end record was met.
+    """
+
+    def __init__(self, segment: bytes | memoryview, *, whole: bool = True) -> None:
+        self._view = memoryview(segment)
+        self._whole = whole
+        self.header: Header | None = None
+        self.end = 0
+        self.bad: Bad | None = None
+        self.finished = False
+
+    def __iter__(self) -> Iterator[FrameBatch]:
+        if self._whole:
+            if bytes(self._view[: len(MAGIC)]) != MAGIC:
+                self._stop(_unlike_magic(bytes(self._view[: len(MAGIC)])))
+                return
+            self.end = len(MAGIC)
+        while (payload := self._next()) is not None:
+            kind = bytes(payload[:1])
+            if kind not in (_FRAMES, _HEADER, _END) or self.finished:
+                self._stop("a record after the end" if self.finished else f"a record of unknown type {kind!r}")
+                return
+            self.end += _RECORD.size + len(payload)
+            if kind == _FRAMES:
+                yield _decode_batch(payload)
+            elif kind == _HEADER:
+                self.header = msgspec.json.decode(payload[1:], type=Header)
+            else:
+                self.finished = True
+
+    def _next(self) -> memoryview | None:
+        left = len(self._view) - self.end
+        if left == 0:
+            return None
+        if left < _RECORD.size:
+            return self._stop("an incomplete record")
+        length, crc = _RECORD.unpack_from(self._view, self.end)
+        begin = self.end + _RECORD.size
+        payload = self._view[begin : begin + length]
+        if length == 0:
+            return self._stop("an empty record")
+        if len(payload) < length:
+            return self._stop("an incomplete record")
+        if zlib.crc32(payload, zlib.crc32(length.to_bytes(4, "little"))) != crc:
+            return self._stop("a record whose checksum does not match")
+        return payload
+
+    def _stop(self, what: str) -> None:
+        self.bad = Bad(self.end, what)
+
+
+def _unlike_magic(head: bytes) -> str:
+    if len(head) < len(MAGIC):
+        return "an incomplete beginning"
+    if head[:-1] == MAGIC[:-1]:
+        return f"a journal of format {head[-1]}, while this recorder reads format {MAGIC[-1]},"
+    return "something that is no journal segment"
+
+
+def _decode_batch(payload: memoryview) -> FrameBatch:
+    _, first_seq, count = _BATCH.unpack_from(payload)
+    at = _BATCH.size
+    ts_recv = np.frombuffer(payload, "<i8", count, at)
+    conn = np.frombuffer(payload, "<i4", count, at + 8 * count)
+    code = np.frombuffer(payload, "u1", count, at + 12 * count)
+    lengths = np.frombuffer(payload, "<u4", count, at + 13 * count)
+    offsets = np.zeros(count + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return FrameBatch(first_seq, ts_recv, conn, code, offsets, payload[at + 17 * count :])
+
+
+def concat(batches: Sequence[FrameBatch]) -> FrameBatch:
+    """Join batches that follow one another."""
+    if len(batches) == 1:
+        return batches[0]
+    for before, after in zip(batches, batches[1:], strict=False):
+        assert after.first_seq == before.last_seq + 1, "batches do not follow one another"
+    bases = np.cumsum([0, *(int(batch.offsets[-1]) for batch in batches[:-1])])
+    offsets = [batch.offsets[:-1] + base for batch, base in zip(batches, bases, strict=True)]
+    end = int(bases[-1] + batches[-1].offsets[-1])
+    return FrameBatch(
+        batches[0].first_seq,
+        np.concatenate([batch.ts_recv for batch in batches]),
+        np.concatenate([batch.conn for batch in batches]),
+        np.concatenate([batch.code for batch in batches]),
+        np.concatenate([*offsets, np.array([end])]),
+        memoryview(b"".join(batch.blob for batch in batches)),
+    )
+
+
+def tail(batch: FrameBatch, first_seq: int) -> FrameBatch:
+    """Give the frames from `first_seq` on; at least one is left."""
+    skip = first_seq - batch.first_seq
+    if skip <= 0:
+        return batch
+    begin = int(batch.offsets[skip])
+    return FrameBatch(
+        first_seq,
+        batch.ts_recv[skip:],
+        batch.conn[skip:],
+        batch.code[skip:],
+        batch.offsets[skip:] - begin,
+        batch.blob[begin:],
+    )
+
+
+def segment_name(session: str, first_seq: int) -> str:
+    """Name a segment so that names sort in the order of the frames."""
+    return f"{session}-{first_seq:012d}{SUFFIX}"
+
+
+def parse_segment_name(name: str) -> tuple[str, int] | None:
+    """Read a segment's session and first sequence number from its name; None if it is no segment's name."""
+    stem, dot, suffix = name.rpartition(".")
+    session, dash, first = stem.rpartition("-")
+    if f"{dot}{suffix}" != SUFFIX or not dash or not session or not first.isdecimal():
+        return None
+    return session, int(first)

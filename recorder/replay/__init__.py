@@ -1,0 +1,1 @@
+"""Giving recorded or synthetic streams out again."""

@@ -1,0 +1,170 @@
+"""One client's socket at the emulated gateway: frames written in batches, counted, and held back for a slow reader.
+
+Rules:
+
+1. A frame counts as sent when it is handed to the transport, never before, and never once a close was begun.
+2. All frames of one slice go out in one write.
+3. The transport's buffer is the only queue. A client whose buffer is over the limit is behind. It gets no market data
+   until half of it is read, then one full frame of each stream it missed something of: what a live market does.
+   Where every frame must arrive, the gateway waits instead (see `Feed.lossless`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from aiohttp import web
+
+from recorder.protocol.envelope import wire_topic
+from recorder.protocol.projection import narrowed
+from recorder.protocol.server_session import Begin, End, Output, Reply, ServerSession
+from recorder.replay.tally import Tally
+
+TEXT: Final = 0x81  # a whole frame of text, unmasked
+BINARY: Final = 0x82
+
+_NEVER_HELD: Final = 1 << 24
+_SHORT: Final = 126
+_MEDIUM: Final = 1 << 16
+_pack_short = struct.Struct("!BB").pack
+_pack_medium = struct.Struct("!BBH").pack
+_pack_long = struct.Struct("!BBQ").pack
+
+
+class Connection:
+    """A client: its session, its socket and the tally of what it was sent.
+
+    `snapshot` gives a full frame of a stream; `total` is the tally of all clients; `missed` counts updates that the
+    client was too slow for.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        *,
+        session: ServerSession,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport,
+        snapshot: Callable[[str], bytes | None],
+        total: Tally,
+        opcode: int = TEXT,
+        buffer_limit: int = 1 << 22,
+    ) -> None:
+        self.number = number
+        self.session = session
+        self.tally = Tally()
+        self.missed = 0
+        self.closing = False
+        self._socket = socket
+        self._transport = transport
+        self._snapshot = snapshot
+        self._total = total
+        self._opcode = opcode
+        self._limit = buffer_limit
+        self._pending: list[tuple[str | None, bytes]] = []
+        self._behind = False
+        self._owed: dict[str, None] = {}  # streams to send a full frame of, in order
+
+    @property
+    def peer(self) -> str:
+        """Where the client is."""
+        return "{}:{}".format(*self._transport.get_extra_info("peername", ("?", "?"))[:2])
+
+    @property
+    def full(self) -> bool:
+        """Whether the client leaves more unread than the limit."""
+        return self._transport.get_write_buffer_size() > self._limit
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether even what is never held back, orders say, has piled up."""
+        return self._transport.get_write_buffer_size() > self._limit + _NEVER_HELD
+
+    def apply(self, outputs: Iterable[Output]) -> bool:
+        """Send what the session says; tell whether the set of streams changed."""
+        changed = False
+        for output in outputs:
+            match output:
+                case Reply(data):
+                    self._pending.append((wire_topic(data), data))
+                case Begin(stream, full):
+                    changed = True
+                    if full:
+                        self._send_full(stream)
+                case End(stream):
+                    changed = True
+                    self._owed.pop(stream, None)
+        self.flush()
+        return changed
+
+    def offer(self, stream: str, data: bytes) -> None:
+        """Take an update for the next write, or leave it out if the client is behind."""
+        if self._behind and stream.startswith("smd+"):
+            self._owed[stream] = None
+            self.missed += 1
+            return
+        running = self.session.streams.get(stream)
+        part = data if running is None or running.keys is None else narrowed(data, running.keys)
+        if part is not None:
+            self._pending.append((stream, part))
+
+    def catch_up(self, *, lossless: bool) -> None:
+        """Look how far the client has read; send what it is owed once it has caught up."""
+        unread = self._transport.get_write_buffer_size()
+        if not self._behind:
+            self._behind = unread > self._limit and not lossless
+        elif unread <= self._limit // 2:
+            self._behind = False
+            for stream in self._owed:
+                self._send_full(stream)
+            self._owed.clear()
+
+    def flush(self) -> None:
+        """Write what is pending, as one write, and count it."""
+        pending, self._pending = self._pending, []
+        if not pending or self.closing or self._transport.is_closing():
+            return
+        self._transport.write(framed((data for _, data in pending), self._opcode))
+        for stream, data in pending:
+            self.tally.add(stream, data)
+            self._total.add(stream, data)
+
+    async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 10.0) -> None:
+        """Write nothing more and shake hands; break off if the client does not."""
+        self.closing = True
+        self._pending.clear()
+        try:
+            async with asyncio.timeout(within_s):
+                await self._socket.close(code=code, message=reason.encode())
+        except TimeoutError:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """Break the connection off, as a crash would."""
+        self.closing = True
+        self._transport.abort()
+
+    def _send_full(self, stream: str) -> None:
+        running = self.session.streams.get(stream)
+        data = self._snapshot(stream)
+        part = narrowed(data, running.keys, full=True) if data is not None and running is not None else None
+        if part is not None:
+            self._pending.append((stream, part))
+
+
+def framed(payloads: Iterable[bytes], opcode: int) -> bytes:
+    """Put each payload into a WebSocket frame as a server writes it, unmasked (RFC 6455, 5.2)."""
+    parts = []
+    for payload in payloads:
+        length = len(payload)
+        if length < _SHORT:
+            parts.append(_pack_short(opcode, length))
+        elif length < _MEDIUM:
+            parts.append(_pack_medium(opcode, 126, length))
+        else:
+            parts.append(_pack_long(opcode, 127, length))
+        parts.append(payload)
+    return b"".join(parts)

@@ -1,0 +1,204 @@
+"""The emulated gateway: REST and WebSocket on one port, serving whatever feed it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Final, NamedTuple
+
+from aiohttp import WSMsgType, web
+
+from recorder.errors import ReplayError
+from recorder.protocol.server_frames import Identity
+from recorder.protocol.server_session import Rules, ServerSession
+from recorder.replay.connection import BINARY, TEXT, Connection
+from recorder.replay.feed import Feed
+from recorder.replay.hub import Hub
+from recorder.replay.rest import Rest
+from recorder.replay.tally import Counted
+
+log = logging.getLogger(__name__)
+
+PREFIX: Final = "/v1/api"
+_MESSAGE_LIMIT: Final = 1 << 20
+
+
+class Leave(NamedTuple):
+    """What a client that has left was sent. `missed` counts updates it was too slow for."""
+
+    number: int
+    peer: str
+    digests: Mapping[str, Counted]
+    missed: int
+
+
+class Gateway:
+    """A running emulated gateway; made by `serve`. `hub` has the clients and what they were sent."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        rules: Rules,
+        binary: bool,
+        buffer_limit: int,
+        on_leave: Callable[[Leave], None] | None,
+        session: str | None,
+    ) -> None:
+        self.hub = hub
+        self.host = ""
+        self.port = 0
+        self.authenticated = True
+        self.identity = Identity(session=session or secrets.token_hex(16), accounts=tuple(hub.feed.accounts))
+        self._rules = rules
+        self._opcode = BINARY if binary else TEXT
+        self._buffer_limit = buffer_limit
+        self._on_leave = on_leave
+        self._seen = 0  # clients so far
+
+    @property
+    def base_url(self) -> str:
+        """The REST address, as `--gateway` takes it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{PREFIX}"
+
+    @property
+    def socket_url(self) -> str:
+        """The WebSocket address."""
+        return f"ws{self.base_url.removeprefix('http')}/ws"
+
+    @property
+    def frames(self) -> int:
+        """How many frames were sent, to all clients."""
+        return self.hub.frames
+
+    def digests(self) -> Mapping[str, Counted]:
+        """Give count and content digest of what was sent, per topic, over all clients in the order of sending."""
+        return self.hub.digests()
+
+    def turn(self, *, authenticated: bool, competing: bool = False) -> None:
+        """Lose or regain the brokerage session and tell the clients."""
+        self.authenticated = authenticated
+        for client in self.hub.clients:
+            self.hub.apply(client, client.session.turn(authenticated=authenticated, competing=competing))
+
+    def roll_session(self) -> None:
+        """Begin a new session under the living sockets: their heartbeats go on, their streams are dead."""
+        for client in self.hub.clients:
+            self.hub.apply(client, client.session.orphan())
+        self.identity = Identity(session=secrets.token_hex(16), accounts=self.identity.accounts)
+
+    async def handle_socket(self, request: web.Request) -> web.WebSocketResponse:
+        """Serve one WebSocket."""
+        socket = web.WebSocketResponse(autoclose=False, compress=False, max_msg_size=_MESSAGE_LIMIT)
+        await socket.prepare(request)
+        if request.transport is None:
+            return socket  # gone already
+        client = self._client(socket, request.transport)
+        peer = client.peer
+        log.info("client %s connected from %s", client.number, peer)
+        self.hub.join(client)
+        try:
+            client.session.turn(authenticated=self.authenticated)
+            self.hub.apply(client, client.session.open(request.headers.get("Cookie"), self.hub.clock()))
+            await self._listen(client, socket)
+        finally:
+            await client.close()
+            self.hub.leave(client)
+            log.info("client %s left, %s frames sent", client.number, client.tally.frames)
+            if self._on_leave is not None:
+                self._on_leave(Leave(client.number, peer, client.tally.totals(), client.missed))
+        return socket
+
+    def _client(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> Connection:
+        self._seen += 1
+        return Connection(
+            self._seen,
+            session=ServerSession(self.identity, self._rules),
+            socket=socket,
+            transport=transport,
+            snapshot=lambda stream: self.hub.feed.snapshot(stream, self.hub.clock()),
+            total=self.hub.tally,
+            opcode=self._opcode,
+            buffer_limit=self._buffer_limit,
+        )
+
+    async def _listen(self, client: Connection, socket: web.WebSocketResponse) -> None:
+        while True:
+            message = await socket.receive()
+            if message.type is WSMsgType.TEXT:
+                text = message.data
+            elif message.type is WSMsgType.BINARY:
+                text = message.data.decode("utf-8", "replace")
+            else:
+                return  # the client's Close, or the end of the connection
+            self.hub.apply(client, client.session.receive(text, self.hub.clock()))
+
+
+def wall_clock() -> int:
+    """Tell the time in microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+@asynccontextmanager
+async def serve(
+    feed: Feed,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    rules: Rules | None = None,
+    binary: bool = False,
+    buffer_limit: int = 1 << 22,
+    patience_s: float = 30.0,
+    clock: Callable[[], int] = wall_clock,
+    on_leave: Callable[[Leave], None] | None = None,
+    session: str | None = None,
+) -> AsyncIterator[Gateway]:
+    """Serve a feed while the context lasts; port 0 takes a free one.
+
+    `buffer_limit` is how many bytes a client may leave unread before it counts as slow; `patience_s` how long a
+    lossless feed waits for one. `on_leave` hears of each client that has left. `session` fixes the session token.
+    A failure of the feed sets `hub.ended` and is raised where the context is left.
+    """
+    hub = Hub(feed, clock=clock, patience_s=patience_s)
+    gateway = Gateway(
+        hub, rules=rules or Rules(), binary=binary, buffer_limit=buffer_limit, on_leave=on_leave, session=session
+    )
+    runner = web.AppRunner(_application(gateway), access_log=None, shutdown_timeout=3.0)
+    await runner.setup()
+    try:
+        gateway.host, gateway.port = await _bind(runner, host, port)
+        pump = asyncio.create_task(hub.pump())
+        try:
+            yield gateway
+        finally:
+            pump.cancel()
+            await hub.drop_clients(clean=True)
+            with suppress(asyncio.CancelledError):
+                await pump
+    finally:
+        await runner.cleanup()
+
+
+async def _bind(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as exc:
+        taken = exc.errno == errno.EADDRINUSE
+        why = "the port is in use" if taken else exc.strerror or str(exc)
+        hint = "choose another port, or 0 for a free one" if taken else None
+        raise ReplayError(f"cannot serve on {host}:{port}: {why}", hint=hint) from exc
+    address = runner.addresses[0]
+    return address[0], address[1]
+
+
+def _application(gateway: Gateway) -> web.Application:
+    application = web.Application()
+    application.router.add_get(f"{PREFIX}/ws", gateway.handle_socket)
+    Rest(gateway).register(application, prefix=PREFIX)
+    return application

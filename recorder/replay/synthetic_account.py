@@ -1,0 +1,78 @@
+"""A synthetic account: positions and cash, and from them P&L, summary and ledger frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from recorder.replay.market import Contract
+
+_CASH: Final = 1_000_000.0
+_HELD: Final = 3  # contracts held from the start
+
+
+class Account:
+    """What one account holds."""
+
+    def __init__(self, account: str, contracts: Iterable[Contract]) -> None:
+        self.account = account
+        self._cash = _CASH
+        self._positions: dict[Contract, tuple[int, float]] = {}  # quantity, money paid for it
+        self._realized = 0.0
+        for contract in list(contracts)[:_HELD]:
+            self._positions[contract] = (100, 100 * contract.prior_close)
+
+    def fill(self, contract: Contract, quantity: int, price: float) -> None:
+        """Book a fill; a sale has a negative quantity."""
+        held, paid = self._positions.get(contract, (0, 0.0))
+        self._cash -= quantity * price
+        closed = min(abs(held), abs(quantity)) * (1 if held > 0 else -1) if held * quantity < 0 else 0
+        basis = paid / held if held else 0.0
+        self._realized += closed * (price - basis)
+        opened = quantity + closed
+        self._positions[contract] = (held + quantity, paid - closed * basis + opened * price)
+
+    def pnl(self) -> bytes:
+        """Write the P&L frame."""
+        value, paid = self._value(), sum(paid for _, paid in self._positions.values())
+        before = sum(held * contract.prior_close for contract, (held, _) in self._positions.items())
+        net = self._cash + value
+        figures = {
+            "rowType": 1,
+            "dpl": round(value - before + self._realized, 2),
+            "nl": round(net, 2),
+            "upl": round(value - paid, 2),
+            "el": round(net * 0.9, 1),
+            "uel": round(net * 0.9, 4),
+            "mv": round(value, 2),
+        }
+        return msgspec.json.encode({"topic": "spl", "args": {f"{self.account}.Core": figures}})
+
+    def summary(self, stream: str, now: int) -> bytes:
+        """Write the account summary, every key it has."""
+        net, stamp = round(self._cash + self._value(), 2), now // 1_000_000
+        money = {"NetLiquidation": net, "NetLiquidation-S": net, "TotalCashValue": round(self._cash, 2)}
+        rows: list[Mapping[str, object]] = [
+            {"key": key, "currency": "USD", "monetaryValue": amount, "severity": 0, "timestamp": stamp}
+            for key, amount in money.items()
+        ]
+        texts = {"AccountCode": self.account, "AccountType": "INDIVIDUAL"}
+        for key, text in texts.items():
+            rows.append({"key": key, "currency": "", "value": text, "severity": 0, "timestamp": stamp})
+        return msgspec.json.encode({"result": rows, "topic": stream})
+
+    def ledger(self, stream: str, now: int) -> bytes:
+        """Write the ledger; a currency without change is a bare row."""
+        stamp, value = now // 1_000_000, self._value()
+        base = {
+            "acctCode": self.account, "key": "LedgerListBASE", "secondKey": "BASE",
+            "cashbalance": round(self._cash, 2), "exchangeRate": 1.0, "stockMarketValue": round(value, 2),
+            "netLiquidationValue": round(self._cash + value, 2), "realizedPnl": round(self._realized, 2),
+            "severity": 0, "timestamp": stamp,
+        }  # fmt: skip
+        return msgspec.json.encode({"result": [base, {"key": "LedgerListEUR", "timestamp": stamp}], "topic": stream})
+
+    def _value(self) -> float:
+        return sum(held * contract.price for contract, (held, _) in self._positions.items())

@@ -1,0 +1,1 @@
+"""Tables for people: loaders and what is computed from them."""

@@ -1,0 +1,119 @@
+"""Loading: rows as Arrow and pandas tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from recorder.archive.reading import Reader, Span, empty_table, list_pieces
+from recorder.protocol.cells import Cells, to_column
+from recorder.protocol.tables import topic_schema
+from recorder.protocol.topics import Column, Topic
+
+_PANDAS: Final = {pa.int64(): pd.Int64Dtype(), pa.bool_(): pd.BooleanDtype()}
+_PLAIN: Final = ("conid", "seq", "item")
+
+
+def load_table(
+    reader: Reader, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str] | None
+) -> pa.Table:
+    """Read a topic's rows in order: `date`, `conid`, then the schema's columns, or `ts_recv` and those asked for.
+
+    A known field that is no column is taken out of `extra` and given typed.
+    """
+    names = topic_schema(topic).names
+    wanted: list[str] = names
+    fields: list[Column] = []
+    if columns is not None:
+        own = [name for name in columns if name in names]
+        others = [topic.field(name) for name in columns if name not in names and name not in ("date", "conid")]
+        fields = [field for field in others if field in topic.fields]
+        own += [column.name for column in others if column not in fields]
+        wanted = [name for name in names if name in {"ts_recv", *own} or (fields and name == "extra")]
+    read = sorted({*wanted, "session", "seq", "item", "ts_recv"}, key=names.index)
+    tables = {
+        recorder: list(reader.tables(recorder, topic, conids=conids, span=span, columns=read))
+        for recorder in reader.recorders()
+    }
+    table = _join(tables, empty_table(topic, read))
+    for field in fields:
+        table = table.append_column(field.name, _from_extra(table, field))
+    keep = ["date", "conid", *wanted, *(field.name for field in fields)]
+    if columns is not None and "extra" not in columns:
+        keep = [name for name in keep if name != "extra"]
+    return table.select(keep)
+
+
+def _join(tables: dict[str, list[pa.Table]], empty: pa.Table) -> pa.Table:
+    filled = {recorder: [table for table in found if table.num_rows] for recorder, found in tables.items()}
+    filled = {recorder: found for recorder, found in filled.items() if found}
+    if not filled:
+        return empty
+    if len(filled) == 1:
+        (only,) = filled.values()
+        return pa.concat_tables(only)
+    return _merge({recorder: pa.concat_tables(found) for recorder, found in filled.items()})
+
+
+def _merge(tables: dict[str, pa.Table]) -> pa.Table:
+    """Merge the rows of recorders by T and recorder; within a recorder they are in order."""
+    joined = pa.concat_tables(tables[recorder] for recorder in sorted(tables))
+    latest = np.concatenate(
+        [np.maximum.accumulate(np.asarray(tables[recorder]["ts_recv"].cast(pa.int64()))) for recorder in sorted(tables)]
+    )
+    return joined.take(pa.array(np.argsort(latest, kind="stable")))
+
+
+def _from_extra(table: pa.Table, field: Column) -> pa.Array:
+    extra = table["extra"].combine_chunks()
+    texts = pc.map_lookup(extra, field.key, "first")
+    rows = np.flatnonzero(np.asarray(texts.is_valid())).tolist()
+    unread: list[int] = []
+    column = to_column(
+        Cells(rows, texts.drop_null().to_pylist()) if rows else None,
+        field.parser,
+        table.num_rows,
+        lambda row, _value: unread.append(row),  # it stays in `extra`, where it was found
+    )
+    return column
+
+
+def to_frame(table: pa.Table) -> pd.DataFrame:
+    """Make a pandas table with `ts_recv` as the index; ids that may be missing are `Int64`."""
+    plain = [name for name in _PLAIN if name in table.column_names]
+    rest = table.drop_columns([*plain, "date"])
+    frame = rest.to_pandas(types_mapper=_PANDAS.get, self_destruct=False)
+    for name in reversed(plain):
+        frame.insert(0, name, table[name].to_numpy())
+    return frame.set_index("ts_recv")
+
+
+def scan(reader: Reader, topic: Topic) -> ds.Dataset:
+    """Give a topic as a lazy Arrow dataset, with `date` and `conid`: parts on disk, and the journal's rows in memory."""
+    schema = topic_schema(topic)
+    whole = pa.schema([*schema, pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
+    paths: list[str] = []
+    tables: list[pa.Table] = []
+    for recorder, pieces in list_pieces(reader.layout).items():
+        for piece in pieces:
+            commit = piece.commit
+            if commit is not None and commit.topics.get(topic.name) == topic.fingerprint:
+                own = (path for path in commit.parts if path.startswith(f"{topic.name}/"))
+                paths.extend(str(reader.layout.root / path) for path in own)
+            else:
+                table = reader.decode(piece, topic)
+                tables.append(table.select(whole.names).cast(whole))
+    partitioning = ds.partitioning(pa.schema([whole.field("date"), whole.field("conid")]), flavor="hive")
+    children = [ds.dataset(pa.Table.from_batches([], whole) if not tables else pa.concat_tables(tables))]
+    if paths:
+        base = str(reader.layout.root / topic.name)
+        children.insert(
+            0, ds.dataset(sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base)
+        )
+    return ds.dataset(children)
