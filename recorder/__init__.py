@@ -1,7 +1,7 @@
 """Records Interactive Brokers' streaming Web API to Parquet and replays it.
 
-    archive = recorder.open("data")
-    day = archive.load("market_data", conid=265598, start="2026-11-20", end="2026-11-21")
+archive = recorder.open("data")
+day = archive.load("market_data", conid=265598, start="2026-11-20", end="2026-11-21")
 """
 
 from __future__ import annotations

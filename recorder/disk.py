@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from recorder.errors import DiskError
+
+
+def sync_file(handle: int) -> None:
+    """Make a file's content survive a power loss."""
+    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync stops at the disk's own cache
+        fcntl.fcntl(handle, fcntl.F_FULLFSYNC)
+    else:
+        os.fdatasync(handle)
+
+
+def sync_path(path: Path) -> None:
+    """Make the content of a finished file survive a power loss."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        sync_file(handle)
+    finally:
+        os.close(handle)
 
 
 def sync_folder(folder: Path) -> None:

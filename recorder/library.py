@@ -34,7 +34,7 @@ class Archive:
     def __init__(self, path: str | Path) -> None:
         self._reader = Reader(open_layout(Path(path)), load_topics())
 
-    def load(  # noqa: D417  the class says what the times are
+    def load(
         self,
         topic: str,
         *,
@@ -106,15 +106,21 @@ class Archive:
         start: Instant | None = None,
         end: Instant | None = None,
         kinds: Iterable[Kind] = KINDS,
-        topics: Iterable[str] | None = None,
+        topics: str | Iterable[str] | None = None,
+        conids: int | Iterable[int] | None = None,
         speed: float | None = None,
     ) -> Iterator[Frame]:
-        """Give recorded frames byte for byte, in order; `topics` keeps those that one of them claims."""
+        """Give recorded frames byte for byte, in order.
+
+        `topics` keeps those that one of them claims, `conids` those that a row of these contracts came from.
+        """
+        names = [topics] if isinstance(topics, str) else topics
         stamped = frames(
             self._reader,
             span=_span(start, end),
             kinds=frozenset(kinds),
-            topics=None if topics is None else [self._reader.topics[name] for name in topics],
+            topics=None if names is None else [self._reader.topics[name] for name in names],
+            conids=_conids(conids),
         )
         return (frame for _, frame in stamped) if speed is None else paced(stamped, speed=speed)
 

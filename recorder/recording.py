@@ -10,7 +10,9 @@ from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.layout import Layout, make_layout
-from recorder.capture.capture import Capture, Outcome, Place, new_session, plan_streams, stop_on_signals
+from recorder.capture.capture import Capture, Outcome, stop_on_signals
+from recorder.capture.place import Place, new_session
+from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
 from recorder.lock import ARCHIVER, CAPTURE, Holder, RecorderLock

@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,9 +40,7 @@ class Archiver:
     such topics only the frames are archived until `recorder rebuild`.
     """
 
-    def __init__(
-        self, layout: Layout, topics: Topics, recorder: str, *, tell: Callable[[Commit | Torn], None]
-    ) -> None:
+    def __init__(self, layout: Layout, topics: Topics, recorder: str, *, tell: Callable[[Commit | Torn], None]) -> None:
         self.underived: dict[str, Path] = {}
         self._layout = layout
         self._topics = topics
@@ -91,19 +90,15 @@ class Archiver:
                 self._remove(paths[0])
                 return True
             self._build = self._begin(paths[0])
-        build = self._build
-        try:
+        with self._attempt(self._build) as build:
             build.take(everything=everything)
-            if build.reader.finished:
-                self._finish(build)
-                return True
-            if len(paths) > 1:
+            if not build.reader.finished and len(paths) > 1:
                 build.take(everything=True)  # it may have been finished since
                 if not build.reader.finished:
                     raise build.reader.damage()
-        except BaseException:
-            self._give_up()
-            raise
+            if build.reader.finished:
+                self._finish(build)
+                return True
         return False
 
     @property
@@ -122,18 +117,13 @@ class Archiver:
         if self._is_committed(path):
             self._remove(path)
             return None
-        build = self._build = self._begin(path)
-        try:
+        with self._attempt(self._begin(path)) as build:
             build.take(everything=True)
-            torn = None
-            if not build.reader.finished:
-                if not last:
-                    raise build.reader.damage()
-                torn = self._keep_torn(build.reader)
-            return self._finish(build, torn=torn)
-        except BaseException:
-            self._give_up()
-            raise
+            if build.reader.finished:
+                return self._finish(build)
+            if not last:
+                raise build.reader.damage()
+            return self._finish(build, torn=self._keep_torn(build.reader))
 
     def _begin(self, path: Path) -> Build:
         reader = SegmentReader(path)
@@ -156,10 +146,15 @@ class Archiver:
             self._tell(commit)
         return commit
 
-    def _give_up(self) -> None:
-        if self._build is not None:
-            self._build.abandon()
+    @contextmanager
+    def _attempt(self, build: Build) -> Iterator[Build]:
+        """Give the build up if anything goes wrong: the next try begins anew, from the state before it."""
+        try:
+            yield build
+        except BaseException:
+            build.abandon()
             self._build = None
+            raise
 
     def _keep_torn(self, reader: SegmentReader) -> str | None:
         """Set aside what follows the last whole record of a segment that broke off."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout, PartName
 from recorder.archive.parts import FramesWriter, publish, sync_folders, write_typed
-from recorder.disk import make_folder, sync_folder
+from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.protocol.decode import Decoded, Decoder, Orders, Rows
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.segment import FrameBatch, concat
@@ -130,7 +129,7 @@ class Build:
         if self._writer is None or header is None:
             self._remove_segment()
             return None
-        _sync_file(reader.path)
+        sync_path(reader.path)
         name = PartName(header.session, reader.first_seq, reader.next_seq - 1)
         self._remove_leftovers(header.date, name)
         commit = Commit(
@@ -235,14 +234,6 @@ def _find_late(batch: FrameBatch, latest: int, late: list[tuple[int, int, int]])
             else:
                 late.append((first, last, maximum))
     return int(highest[-1])
-
-
-def _sync_file(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(handle)
-    finally:
-        os.close(handle)
 
 
 def add_contents(contents: dict[str, ContentDigest], table: pa.Table) -> dict[str, int]:

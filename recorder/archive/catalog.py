@@ -77,7 +77,7 @@ def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[t
 
 
 def foreign_schema(layout: Layout, topic: Topic) -> Path | None:
-    """Find a part of the topic whose schema is another than ours; all parts of a topic have one, so one look is enough."""
+    """Find a part of the topic whose schema is not ours; all its parts have one schema, so one look is enough."""
     for date in reversed(layout.dates(topic.name)):
         for conid in layout.conids(topic.name, date):
             for path, _ in typed_parts(layout, topic.name, date, conid):

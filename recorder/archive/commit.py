@@ -27,11 +27,12 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
     `parts` are the typed parts, by path from the archive's folder. `topics` are the schema fingerprints of the topics
     whose rows are in parts; rows of other topics have to be decoded from the frames. `digest` is the frames'
-    `TableDigest`; `ts_min` and `ts_max` bound their ts_recv. `kinds`, `claimed`, `unclaimed` and `undecoded` count frames: by kind; received, by topic; received
-    that no topic claims; claimed that have no rows where some were expected. `orders` and `latest` are the state after
-    the segment: the decoder's, and the highest ts_recv of the recorder so far. `late` lists the runs of frames whose
-    ts_recv lies before that maximum: first and last sequence number and the maximum, from which the order of replay
-    follows. `torn` says what followed the frames in the segment of a session that died.
+    `TableDigest`; `ts_min` and `ts_max` bound their ts_recv. `kinds`, `claimed`, `unclaimed` and `undecoded` count
+    frames: by kind; received, by topic; received that no topic claims; claimed that have no rows where some were
+    expected. `orders` and `latest` are the state after the segment: the decoder's, and the highest ts_recv of the
+    recorder so far. `late` lists the runs of frames whose ts_recv lies before that maximum: first and last sequence
+    number and the maximum, from which the order of replay follows. `torn` says what followed the frames in the segment
+    of a session that died.
     """
 
     recorder: str

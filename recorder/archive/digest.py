@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +58,7 @@ class _ColumnDigest:
         self._rows = rows
 
     def update(self, array: pa.Array) -> None:
-        self._validity.update(np.asarray(array.is_valid()).view(np.uint8))
+        self._validity.update(np.asarray(array.is_valid()).tobytes())
         self._rows += len(array)
         self._add(array)
 
@@ -89,8 +88,8 @@ class _ColumnDigest:
 def _bits(array: pa.Array) -> bytes:
     if pa.types.is_timestamp(array.type):
         array = array.view(pa.int64())
-    bits: Any = np.ascontiguousarray(array.to_numpy())
-    return bits.tobytes()
+    bits: bytes = np.ascontiguousarray(array.to_numpy()).tobytes()
+    return bits
 
 
 def _text_bytes(array: pa.Array) -> memoryview:

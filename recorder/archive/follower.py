@@ -20,8 +20,8 @@ import msgspec
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.commit import Commit
 from recorder.archive.layout import open_layout
-from recorder.lock import ARCHIVER, Holder, RecorderLock
 from recorder.errors import RecorderError
+from recorder.lock import ARCHIVER, Holder, RecorderLock
 from recorder.protocol.topics import load_topics
 
 _POLL: Final = 0.2

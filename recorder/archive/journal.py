@@ -57,7 +57,9 @@ class SegmentReader:
     def _check(self, batch: FrameBatch) -> None:
         if batch.first_seq != self.next_seq:
             raise Damaged(
-                f"frame {batch.first_seq} stands where frame {self.next_seq} belongs", path=self.path, offset=self.offset
+                f"frame {batch.first_seq} stands where frame {self.next_seq} belongs",
+                path=self.path,
+                offset=self.offset,
             )
 
     def damage(self) -> Damaged:

@@ -114,7 +114,9 @@ def open_layout(root: Path) -> Layout:
     except PermissionError as exc:
         raise ArchiveError(f"{settings} cannot be read: {exc.strerror}") from exc
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
-        raise ArchiveError(f"{settings} cannot be read: {exc}", hint="restore it: format_version, day_boundary") from exc
+        raise ArchiveError(
+            f"{settings} cannot be read: {exc}", hint="restore it: format_version, day_boundary"
+        ) from exc
     if said.get("format_version") != FORMAT:
         found = said.get("format_version")
         raise ArchiveError(

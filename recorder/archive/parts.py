@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recorder.archive.commit import KEY
-from recorder.disk import make_folder, sync_folder
+from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic
@@ -37,11 +36,7 @@ def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any
 
 def publish(tmp: Path, path: Path, *, root: Path) -> None:
     """Sync a finished file and put it in its place; the caller syncs the folder of `path`."""
-    handle = os.open(tmp, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_path(tmp)
     tmp.chmod(0o600)
     make_folder(path.parent, below=root)
     tmp.replace(path)

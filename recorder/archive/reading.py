@@ -5,8 +5,8 @@
 2. A file that vanishes while it is read has become something else; the reader lists again and goes on behind the last
    frame that it gave.
 3. Rows come from typed parts where a commit lists them under our schema, else they are decoded from the frames.
-4. Order is (T, recorder, session, seq, item), T being the highest ts_recv of the recorder so far. Within a recorder that
-   is the order of its frames, whatever its clock did.
+4. Order is (T, recorder, session, seq, item), T being the highest ts_recv of the recorder so far. Within a recorder
+   that is the order of its frames, whatever its clock did.
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def list_pieces(layout: Layout) -> dict[str, list[Piece]]:
             if (reader.session, reader.first_seq) not in covered:
                 piece = Piece(recorder, reader.session, reader.first_seq, path, None)
                 pieces.setdefault(recorder, []).append(piece)
-    return {recorder: sorted(found, key=lambda piece: (piece.session, piece.first)) for recorder, found in pieces.items()}
+    return {
+        recorder: sorted(found, key=lambda piece: (piece.session, piece.first)) for recorder, found in pieces.items()
+    }
 
 
 def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
@@ -114,7 +116,9 @@ def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
     except (pa.ArrowInvalid, OSError) as exc:
         if isinstance(exc, FileNotFoundError):
             raise
-        raise Damaged(f"the part cannot be read ({exc})", path=piece.path, offset=0, hint="restore it from a copy") from exc
+        raise Damaged(
+            f"the part cannot be read ({exc})", path=piece.path, offset=0, hint="restore it from a copy"
+        ) from exc
 
 
 def _gather(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
@@ -157,7 +161,9 @@ class Reader:
         """List the recorders that recorded anything."""
         return sorted(list_pieces(self.layout))
 
-    def _stream(self, recorder: str, read: Callable[[Piece, int], Iterator[tuple[int, Any]]], span: Span) -> Iterator[Any]:
+    def _stream(
+        self, recorder: str, read: Callable[[Piece, int], Iterator[tuple[int, Any]]], span: Span
+    ) -> Iterator[Any]:
         """Give what `read` gives of each piece of a recorder, in order and each once.
 
         `read` takes the piece and the frame behind which to begin; it gives pairs of the last sequence number that an
@@ -193,7 +199,6 @@ class Reader:
         self, recorder: str, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str]
     ) -> Iterator[pa.Table]:
         """Give a recorder's rows of a topic in order, a table a piece, with `date` and `conid` in front."""
-
         wanted = [name for name in topic_schema(topic).names if name in {"ts_recv", "seq", "item", *columns}]
 
         def read(piece: Piece, behind: int) -> Iterator[tuple[int, pa.Table]]:
@@ -250,7 +255,7 @@ class Reader:
         return reader.header.date if reader.header is not None else "1970-01-01"
 
     def _orders_before(self, piece: Piece) -> Orders:
-        """Find the decoder's state before a piece: its predecessor's commit has it, or its predecessor's frames give it."""
+        """Find the decoder's state before a piece: the piece before has it in its commit, or its frames give it."""
         before = [
             other
             for other in list_pieces(self.layout).get(piece.recorder, [])

@@ -43,7 +43,7 @@ class ArchiverProcess:
         self._keeper = asyncio.create_task(self._keep())
 
     async def stop(self, *, within: float) -> None:
-        """Let it archive everything and end; `RecorderError` if it cannot in `within` seconds. The journal keeps the rest."""
+        """Let it archive everything and end; `RecorderError` if it cannot in `within` seconds: the journal keeps it."""
         assert self._keeper is not None, "only a started archiver is stopped"
         self._stopping = True
         self._say_stop()

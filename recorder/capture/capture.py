@@ -13,10 +13,9 @@ import logging
 import os
 import random
 import signal
-import string
+import time
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -24,70 +23,31 @@ from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.capture.archiver_process import ArchiverProcess
+from recorder.capture.conversation import Conversation, Errand
 from recorder.capture.journal import Journal, Limits
+from recorder.capture.place import Place
 from recorder.capture.rest import Rest, tls_context
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Counters, Status
-from recorder.capture.wire import Wire, open_wire
-from recorder.errors import DiskError, GatewayError, RecorderError, UsageError
-from recorder.protocol.client_session import LOST, READY, ClientSession, News, Stream, Timing, streams_of
-from recorder.protocol.days import DayBoundary
-from recorder.protocol.fields import field_ids
+from recorder.errors import DiskError, GatewayError, RecorderError
+from recorder.protocol.client_session import ClientSession, News, Stream, Timing
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
-from recorder.protocol.topics import Topics
 
 _log = logging.getLogger(__name__)
 _BACKOFF_MOST: Final = 60.0
 _PRIME_AGAIN: Final = 5.0  # the broker's pacing rule for orders: one call in 5 s
 _ARCHIVE_WITHIN: Final = 15.0
-_SEND_WITHIN: Final = 2.0
-_QUIET: Final = frozenset({"subscribed"})
-
-
-class Place(NamedTuple):
-    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before."""
-
-    data: Path
-    boundary: DayBoundary
-    journal: Path
-    session: str
-    predecessor: tuple[str, int] | None
 
 
 class Outcome(NamedTuple):
-    """What a finished capture leaves: received frames, rows by topic, and content digests by topic."""
+    """What a finished capture leaves: received frames, rows and content digests by topic, and how often it flushed."""
 
     session: str
     received: int
     rows: Mapping[str, int]
     digests: Mapping[str, Mapping[str, Any]]
-
-
-def new_session(now: datetime, *, after: str | None) -> str:
-    """Name a session by its start and four random letters; never before `after`, even when the clock stepped back."""
-    if after is not None:
-        last = datetime.strptime(after[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
-        now = max(now, last + timedelta(seconds=1))
-    return f"{now:%Y%m%dT%H%M%S}" + "".join(random.choices(string.ascii_lowercase, k=4))
-
-
-def plan_streams(settings: CaptureSettings, topics: Topics) -> list[Stream]:
-    """List what the settings ask for; a `UsageError` names what cannot be asked for."""
-    chosen = [topics[name] for name in settings.topic]
-    for topic in chosen:
-        if topic.subscription is None:
-            raise UsageError(
-                f"topic {topic.name} cannot be subscribed to", hint="leave it out: it comes by itself and is recorded"
-            )
-        if topic.subscription.per == "contract" and not settings.conid:
-            raise UsageError(
-                f"topic {topic.name} needs contracts",
-                hint="name them with --conid 265598,8314, or choose other topics with --topic",
-            )
-    market_data = topics["market_data"]
-    fields = field_ids(market_data, settings.field) if settings.field else market_data.default_fields
-    return streams_of(chosen, targets=settings.conid, fields=fields)
+    flushes: int
 
 
 class Capture:
@@ -99,12 +59,12 @@ class Capture:
         self._place = place
         self._streams = streams
         self._masker = Masker()
+        self._tls = tls_context(settings.gateway, ca=settings.ca, insecure=settings.insecure)
         self._stop = asyncio.Event()
-        self._wake = asyncio.Event()
         self._why = "stopped"
         self._fatal: RecorderError | None = None
-        self._session: ClientSession | None = None
-        self._wire: Wire | None = None
+        self._conversation: Conversation | None = None
+        self._was_connected = False
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._rest: Rest
@@ -120,8 +80,13 @@ class Capture:
 
     def status(self) -> Status:
         """Look at the counters."""
+        journal = self._journal
+        last = journal.last_received_ts
         return self.counters.look(
-            self._loop.time(), journaled=self._journal.seq, unflushed_bytes=self._journal.bytes_after_flushed
+            self._loop.time(),
+            age=None if last is None else max(0.0, time.time() - last / 1e6),
+            journaled=journal.seq,
+            unflushed_bytes=journal.bytes_after_flushed,
         )
 
     async def run(self, *, stop_at: datetime | None = None, watch: Callable[[Status], None] | None = None) -> Outcome:
@@ -129,15 +94,15 @@ class Capture:
 
         A `GatewayError` means that the first connection failed, a `DiskError` that the journal did.
         """
-        tls = tls_context(self._settings.gateway, ca=self._settings.ca, insecure=self._settings.insecure)
-        self._rest = Rest(self._settings.gateway, tls=tls)
+        self._rest = Rest(self._settings.gateway, tls=self._tls)
         try:
             await self._prime()  # before anything is written: a gateway that is away leaves no trace
             await self._record(stop_at, watch)
         finally:
             await self._rest.close()
+        counters = self.counters
         return Outcome(
-            self._place.session, self.counters.received, dict(self.counters.archived), self.counters.digests
+            self._place.session, counters.received, dict(counters.archived), counters.digests, counters.flushes
         )
 
     async def _record(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> None:
@@ -145,7 +110,7 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
-        self._mark("session_started", predecessor=_predecessor(self._place.predecessor), streams=len(self._streams))
+        self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
         await self._archiver.start()
         scheduler = self._schedule(stop_at, watch)
         try:
@@ -170,6 +135,7 @@ class Capture:
             ),
             on_failure=self._on_journal_failure,
             on_pressure=self._on_pressure,
+            masker=self._masker,
         )
 
     def _schedule(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> AsyncIOScheduler:
@@ -191,11 +157,11 @@ class Capture:
         while not self._stop.is_set():
             self._was_ready = False
             try:
-                if self._journal.conn:
+                if self._was_connected:
                     await self._prime()
                 await self._converse()
             except GatewayError as exc:
-                if not self._journal.conn or self._journal.conn == 1 and self._session is None:
+                if not self._was_connected:
                     raise
                 _log.warning("%s", exc)
                 self.counters.problem = str(exc)
@@ -213,7 +179,7 @@ class Capture:
         self._masker.learn(tickle.session)
         if tickle.authenticated is False and self._settings.login:
             await self._rest.log_in(compete=self._settings.compete)
-        elif tickle.authenticated is False and not hasattr(self, "_journal"):
+        elif tickle.authenticated is False and not self._was_connected:
             raise GatewayError(
                 f"the gateway at {self._settings.gateway} has no brokerage session",
                 hint="log in at its page in a browser, or let the recorder open the session with --login",
@@ -231,93 +197,22 @@ class Capture:
         cookies = {**self._rest.cookies(), "api": msgspec.json.encode({"session": self._token}).decode()}
         for value in cookies.values():
             self._masker.learn(value)
-        self._journal.conn += 1
-        self._receiver = session
-        wire = await open_wire(
-            settings.gateway,
-            sink=self._receive,
-            cookies=cookies,
-            tls=tls_context(settings.gateway, ca=settings.ca, insecure=settings.insecure),
-        )
-        self._session, self._wire = session, wire
+        self._conversation = Conversation(session, self._journal, on_frame=self._count, on_news=self._on_news)
+        await self._conversation.open(settings.gateway, cookies=cookies, tls=self._tls)
+        self._was_connected = True
         self.counters.state, self.counters.problem = "connected", None
-        self._mark("connected", gateway=settings.gateway)
-        _log.info("connected to %s", settings.gateway)
-        helpers: set[asyncio.Task[None]] = set()
-        try:
-            await self._talk(session, wire, helpers)
-        finally:
-            for helper in helpers:
-                helper.cancel()
-            await self._leave(session, wire)
+        await self._conversation.hold(self._stop)
 
-    async def _talk(self, session: ClientSession, wire: Wire, helpers: set[asyncio.Task[None]]) -> None:
-        closed = asyncio.create_task(wire.wait_closed())
-        stop = asyncio.create_task(self._stop.wait())
-        try:
-            while not closed.done() and not stop.done() and session.state is not LOST:
-                self._wake.clear()
-                session.tick(self._loop.time())
-                for news in session.news():
-                    self._on_news(news, helpers)
-                for text in session.texts():
-                    await self._send(wire, text)
-                wake = asyncio.create_task(self._wake.wait())
-                pause = max(0.0, session.deadline - self._loop.time())
-                await asyncio.wait({closed, stop, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                wake.cancel()
-        finally:
-            closed.cancel()
-            stop.cancel()
+    def _count(self) -> None:
+        self.counters.received += 1
 
-    async def _leave(self, session: ClientSession, wire: Wire) -> None:
-        """Unsubscribe, and read the socket to its end."""
-        for text in session.farewell():
-            try:
-                await asyncio.wait_for(self._send(wire, text), _SEND_WITHIN)
-            except (TimeoutError, GatewayError):
-                break  # it is gone already, or does not read; closing says so
-        await wire.close()
-        self._wire = None
-        reason = self._why if self._stop.is_set() else wire.close_reason or "the connection ended"
-        self._mark("disconnected", code=wire.close_code, reason=reason)
-        _log.info("disconnected (%s)", reason)
-
-    async def _send(self, wire: Wire, text: str) -> None:
-        self._journal.note(self._masker(text.encode()), "out")
-        try:
-            await wire.send(text)
-        except Exception as exc:
-            if wire.state.name == "OPEN":
-                raise
-            raise GatewayError("the connection ended") from exc
-
-    def _receive(self, data: bytes, code: int) -> None:
-        """Take a frame from the wire: journal it, then look at it."""
-        now = self._loop.time()
-        counters = self.counters
-        counters.received += 1
-        counters.last_received = now
-        self._journal.append(self._masker(data), code)
-        session = self._receiver
-        session.received(data, now)
-        if session.has_output:
-            self._wake.set()
-
-    def _on_news(self, news: News, helpers: set[asyncio.Task[None]]) -> None:
-        if news.what == "subscribed":
-            self._mark("subscribed", topic=news.topic, text=news.text)
-        elif news.what == "ready":
+    def _on_news(self, news: News) -> Errand | None:
+        if news.what == "ready":
             self._was_ready = True
             self.counters.state = "recording"
             self._mark("logged_in")
-            if "orders" in self._settings.topic:
-                helpers.add(asyncio.create_task(self._snapshot_orders()))
-        elif news.what == "refused":
-            helpers.add(asyncio.create_task(self._tickle()))
-        if news.what not in _QUIET:
-            level = logging.INFO if news.what in ("welcomed", "ready") else logging.WARNING
-            _log.log(level, "%s", news.text)
+            return self._snapshot_orders() if "orders" in self._settings.topic else None
+        return self._tickle() if news.what == "refused" else None
 
     async def _snapshot_orders(self) -> None:
         """Record today's orders: the stream tells changes only."""
@@ -327,7 +222,7 @@ class Capture:
             except GatewayError as exc:
                 _log.warning("no snapshot of the orders: %s", exc)
                 return
-            self._journal.note(self._masker(answer), "rest")
+            self._journal.note(answer, "rest")
             if b'"snapshot":false' not in answer.replace(b" ", b""):
                 return
             await asyncio.sleep(_PRIME_AGAIN)
@@ -373,8 +268,9 @@ class Capture:
     def _on_pressure(self, high: bool) -> None:  # noqa: FBT001  the journal's callback
         self._mark("backpressure", high=high, unwritten=self._journal.unwritten)
         _log.warning("the disk is too slow: reading %s", "pauses" if high else "goes on")
-        if self._wire is not None:
-            (self._wire.pause if high else self._wire.resume)()
+        wire = self._conversation.wire if self._conversation is not None else None
+        if wire is not None:
+            (wire.pause if high else wire.resume)()
 
     def _mark(self, event: Event, **details: Any) -> None:
         self._journal.note(encode_mark(event, **details))
@@ -402,10 +298,6 @@ def stop_on_signals(capture: Capture) -> None:
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 
-def _predecessor(last: tuple[str, int] | None) -> dict[str, Any] | None:
-    return None if last is None else {"session": last[0], "last_seq": last[1]}
-
-
 def _archiver_trouble(said: dict[str, Any]) -> str:
     if said["event"] == "problem":
         return f"archiving failed and is tried again: {said['what']}"
@@ -414,9 +306,7 @@ def _archiver_trouble(said: dict[str, Any]) -> str:
     if said["event"] == "torn":
         kept = f"; what follows is kept in {said['kept']}" if said["kept"] else ""
         return f"{said['segment']} of an earlier session breaks off: {said['what']}{kept}"
-    return (
-        f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"
-    )
+    return f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -3,8 +3,9 @@
 1. The event loop appends and never waits. One thread writes; batches reach it in order, through one queue.
 2. A frame waits in memory for a twentieth of `write_within`, so that a quiet stream does not wake the writer for each
    frame; the rest of `write_within` is the disk's.
-3. A segment holds one date. It also ends on size, on schedule and on stop; its end record tells it from a torn one.
-4. The first failing write or sync ends the journal, and with it the capture. Nothing is retried: after a failed sync
+3. Tokens are masked by the writer, before anything is written.
+4. A segment holds one date. It also ends on size, on schedule and on stop; its end record tells it from a torn one.
+5. The first failing write or sync ends the journal, and with it the capture. Nothing is retried: after a failed sync
    the kernel may have dropped the pages.
 """
 
@@ -20,10 +21,20 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
-from recorder.disk import sync_folder
+from recorder.disk import sync_file, sync_folder
 from recorder.errors import DiskError
 from recorder.protocol.days import DayBoundary
-from recorder.protocol.segment import Header, code_of, encode_batch, encode_end, encode_header, segment_name
+from recorder.protocol.masking import Masker
+from recorder.protocol.segment import (
+    IN_BINARY,
+    IN_TEXT,
+    Header,
+    code_of,
+    encode_batch,
+    encode_end,
+    encode_header,
+    segment_name,
+)
 from recorder.types import Kind, Op
 
 
@@ -38,12 +49,12 @@ class Limits(NamedTuple):
 
 
 class _Batch(NamedTuple):
+    """Frames of one date and connection on their way to the writer; each is (ts_recv, code, data)."""
+
     first_seq: int
     date: str
-    ts_recv: list[int]
-    conn: list[int]
-    code: list[int]
-    data: list[bytes]
+    conn: int
+    frames: list[tuple[int, int, bytes]]
     size: int
 
 
@@ -58,7 +69,7 @@ class Journal:
     event loop with True when more than `journal_memory` bytes are unwritten, and with False when half of it is gone.
     """
 
-    def __init__(  # noqa: D417  described in the class docstring
+    def __init__(
         self,
         folder: Path,
         *,
@@ -68,11 +79,12 @@ class Journal:
         limits: Limits,
         on_failure: Callable[[DiskError], None],
         on_pressure: Callable[[bool], None],
+        masker: Masker,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.seq = 0
         self.conn = 0
-        self.last_frame_ts: int | None = None
+        self.last_received_ts: int | None = None
         self.failure: DiskError | None = None
         self._boundary = boundary
         self._limits = limits
@@ -89,20 +101,20 @@ class Journal:
         self._segment_bytes = 0
         self._scheduled = False
         self._gather = limits.write_within / 20
-        self._start_batch()
-        self._writer = _Writer(folder, recorder=recorder, session=session, sync_every=limits.sync_every)
+        self._frames: list[tuple[int, int, bytes]] = []
+        self._writer = _Writer(folder, recorder=recorder, session=session, sync_every=limits.sync_every, masker=masker)
         self._writer.notify = self._notified
         self._writer.start()
 
     @property
     def unwritten(self) -> int:
         """Bytes received and not yet handed to the operating system."""
-        return self._handed + self._size - self._writer.written
+        return self._handed - self._writer.written
 
     @property
     def bytes_after_flushed(self) -> int:
         """Bytes of frames that are in the journal and not yet in Parquet."""
-        return self._handed + self._size - self._flushed
+        return self._handed - self._flushed
 
     def flushed_to(self, last_seq: int) -> None:
         """Learn that all frames up to `last_seq` are in Parquet."""
@@ -115,14 +127,15 @@ class Journal:
         if not self._day.start <= ts < self._day.end:
             self.rotate()
             self._day = self._boundary.day_of(ts)
-        self._ts.append(ts)
-        self._conn.append(self.conn)
-        self._code.append(code)
-        self._data.append(data)
-        self._size += len(data)
+        self._frames.append((ts, code, data))
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_later(self._gather, self._hand_over)
+
+    def begin_connection(self) -> None:
+        """Count the frames from now on to the session's next connection."""
+        self._hand_over()
+        self.conn += 1
 
     def note(self, data: bytes, kind: Kind = "mark", op: Op = "text") -> None:
         """Take a frame that was not received: a mark, a sent text, a recorded REST answer."""
@@ -144,28 +157,20 @@ class Journal:
         if self._writer.failure is not None:
             raise self._writer.failure
 
-    def _start_batch(self) -> None:
-        self._ts: list[int] = []
-        self._conn: list[int] = []
-        self._code: list[int] = []
-        self._data: list[bytes] = []
-        self._size = 0
-
     def _hand_over(self) -> None:
         self._scheduled = False
-        count = len(self._ts)
-        if not count:
+        frames = self._frames
+        if not frames:
             return
-        batch = _Batch(
-            self.seq, self._day.date.isoformat(), self._ts, self._conn, self._code, self._data, self._size
-        )
-        self.seq += count
-        self.last_frame_ts = self._ts[-1]
-        self._handed += self._size
-        self._segment_frames += count
-        self._segment_bytes += self._size
-        self._start_batch()
-        self._writer.jobs.put(batch)
+        self._frames = []
+        size = sum(len(data) for _, _, data in frames)
+        self._writer.jobs.put(_Batch(self.seq, self._day.date.isoformat(), self.conn, frames, size))
+        self.seq += len(frames)
+        if frames[-1][1] in (IN_TEXT, IN_BINARY):
+            self.last_received_ts = frames[-1][0]
+        self._handed += size
+        self._segment_frames += len(frames)
+        self._segment_bytes += size
         if self._segment_frames >= self._limits.flush_frames or self._segment_bytes >= self._limits.flush_bytes:
             self.rotate()
         if not self._under_pressure and self.unwritten > self._limits.journal_memory:
@@ -188,7 +193,7 @@ class Journal:
 class _Writer(threading.Thread):
     """The one thread that touches the disk. `written` counts payload bytes given to the operating system."""
 
-    def __init__(self, folder: Path, *, recorder: str, session: str, sync_every: float) -> None:
+    def __init__(self, folder: Path, *, recorder: str, session: str, sync_every: float, masker: Masker) -> None:
         super().__init__(name="journal", daemon=True)
         self.jobs: SimpleQueue[_Batch | str] = SimpleQueue()
         self.written = 0
@@ -199,6 +204,7 @@ class _Writer(threading.Thread):
         self._recorder = recorder
         self._session = session
         self._sync_every = sync_every
+        self._masker = masker
         self._file: int | None = None
         self._path = folder
         self._last_seq = -1
@@ -234,13 +240,15 @@ class _Writer(threading.Thread):
         return job != _CLOSE
 
     def _write(self, batch: _Batch) -> None:
-        record = encode_batch(batch.first_seq, batch.ts_recv, batch.conn, batch.code, batch.data)
+        ts_recv, code, data = zip(*batch.frames, strict=True)
+        masked = self._masker.mask_all(list(data))
+        record = encode_batch(batch.first_seq, ts_recv, [batch.conn] * len(masked), code, masked)
         if self._file is None:
             record = self._begin_segment(batch) + record
         assert self._file is not None, "a segment was begun"
         _write_all(self._file, record)
         self.written += batch.size
-        self._last_seq = batch.first_seq + len(batch.data) - 1
+        self._last_seq = batch.first_seq + len(masked) - 1
         if self._sync_due is None:
             # Start early by what the last sync took, so that it has ended when it is due.
             self._sync_due = time.monotonic() + max(0.0, self._sync_every - 2 * self._sync_took)
@@ -264,7 +272,7 @@ class _Writer(threading.Thread):
     def _sync(self) -> None:
         assert self._file is not None, "only a written segment is synced"
         began = time.monotonic()
-        os.fdatasync(self._file)
+        sync_file(self._file)
         self._sync_took = time.monotonic() - began
         self._sync_due = None
 

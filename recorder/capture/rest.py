@@ -33,7 +33,9 @@ def tls_context(base_url: str, *, ca: Path | None, insecure: bool) -> ssl.SSLCon
     try:
         context = ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as exc:
-        raise SettingError(f"ca: {ca} cannot be used: {exc}", hint="name a PEM file with the gateway's certificate") from exc
+        raise SettingError(
+            f"ca: {ca} cannot be used: {exc}", hint="name a PEM file with the gateway's certificate"
+        ) from exc
     if insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -106,7 +108,7 @@ class Rest:
         except aiohttp.ClientConnectorCertificateError as exc:
             raise GatewayError(
                 f"the certificate of {self.base_url} is not trusted",
-                hint="a gateway's own certificate is self-signed: name it with --ca FILE, or accept any with --insecure",
+                hint="a gateway's own certificate is self-signed: name it with --ca FILE, or use --insecure",
             ) from exc
         except TimeoutError as exc:
             raise GatewayError(f"{url} did not answer in time", hint=self._address_hint()) from exc

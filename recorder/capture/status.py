@@ -33,7 +33,6 @@ class Counters:
 
     state: str = "starting"
     received: int = 0
-    last_received: float | None = None
     archived: Counter[str] = field(default_factory=Counter)
     building: dict[str, int] = field(default_factory=dict)
     archived_frames: int = 0
@@ -44,15 +43,15 @@ class Counters:
     problem: str | None = None
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def look(self, now: float, *, journaled: int, unflushed_bytes: int) -> Status:
-        """Give the status; `journaled` counts the session's frames of all kinds."""
+    def look(self, now: float, *, age: float | None, journaled: int, unflushed_bytes: int) -> Status:
+        """Give the status; `age` is the last frame's in seconds, `journaled` counts the frames of all kinds."""
         return Status(
             state=self.state,
             received=self.received,
             rows=self.archived + Counter(self.building),
             unflushed_frames=journaled - self.archived_frames,
             unflushed_bytes=unflushed_bytes,
-            age=None if self.last_received is None else now - self.last_received,
+            age=age,
             flushed=None if self.last_flush is None else now - self.last_flush,
             flushes=self.flushes,
             problem=self.problem,

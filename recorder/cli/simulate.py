@@ -122,8 +122,9 @@ class _Report:
                     async with asyncio.timeout(_STATUS_EVERY_S):
                         await stop.wait()
                 before, then, frames, moment = frames, moment, gateway.frames, time.monotonic()
-                speed = (frames - before) / (moment - then)
-                self._status.update(f"{len(gateway.hub.clients)} clients, {speed:,.0f} frames/s, {frames:,} sent")
+                speed, clients = (frames - before) / (moment - then), len(gateway.hub.clients)
+                who = "1 client" if clients == 1 else f"{clients} clients" if clients else "waiting for a client"
+                self._status.update(f"{who}, {speed:,.0f} frames/s, {frames:,} sent")
 
     def left(self, leave: Leave) -> None:
         """Say what a client was sent."""

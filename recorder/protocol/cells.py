@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
@@ -11,14 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recorder.protocol.dialect import PARSERS
+from recorder.protocol.dialect import PARSERS, parse_bare_price
 from recorder.protocol.tables import ARROW_TYPES, TIME
 from recorder.protocol.topics import PARSER_TYPES, Parser
 
 Reject = Callable[[int, Any], None]
 """Takes what has no meaning for the column's parser: row number and value as it came."""
 
-_CONID: Final = re.compile(r"(\d{1,18})(.*)", re.DOTALL)
+CellParser = Parser | Literal["bare_price", "conid"]
+"""Parsers of topic files, and two that the decoder chooses: a price whose letter no column keeps, and a contract."""
+
+_PARSERS: Final[Mapping[CellParser, Callable[[Any], Any]]] = {**PARSERS, "bare_price": parse_bare_price}
+_CONID: Final = re.compile(r"([0-9]{1,18})([^0-9].*)?", re.DOTALL)
 _ARROW_ERRORS: Final = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
 
@@ -34,9 +38,9 @@ def to_text(value: Any) -> str:
     return value if type(value) is str else msgspec.json.encode(value).decode()
 
 
-def to_column(cells: Cells | None, parser: Parser | Literal["conid"], count: int, reject: Reject) -> pa.Array:
+def to_column(cells: Cells | None, parser: CellParser, count: int, reject: Reject) -> pa.Array:
     """Make a column of `count` rows. Rows without a cell are null; so are those whose value is handed to `reject`."""
-    kind = pa.int64() if parser == "conid" else ARROW_TYPES[PARSER_TYPES[parser]]
+    kind = _type_of(parser)
     if cells is None:
         return pa.nulls(count, kind)
     dense = _in_bulk(cells.values, parser, kind)
@@ -49,12 +53,19 @@ def to_column(cells: Cells | None, parser: Parser | Literal["conid"], count: int
     return dense.take(pa.array(places, mask=places < 0))
 
 
-def _in_bulk(values: list[Any], parser: Parser | Literal["conid"], kind: pa.DataType) -> pa.Array | None:
+def _type_of(parser: CellParser) -> pa.DataType:
+    if parser == "conid":
+        return pa.int64()
+    return ARROW_TYPES[PARSER_TYPES["price" if parser == "bare_price" else parser]]
+
+
+def _in_bulk(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     """Convert values that are all written alike; None if they are not, so that each has to be looked at."""
     if kind == pa.float64() and type(values[0]) is not str:
         return _numbers(values, float, kind)
     if kind == pa.int64() and type(values[0]) is int:
-        return _numbers(values, int, kind)
+        numbers = _numbers(values, int, kind)
+        return None if parser == "conid" and numbers is not None and pc.min(numbers).as_py() < 0 else numbers
     if parser == "time_ms" and type(values[0]) is int:
         return _milliseconds(values)
     if type(values[0]) is not str or parser == "conid":
@@ -87,13 +98,13 @@ def _milliseconds(values: list[Any]) -> pa.Array | None:
         return None
 
 
-def _distinct(texts: pa.Array, parser: Parser, kind: pa.DataType) -> pa.Array | None:
+def _distinct(texts: pa.Array, parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     """Convert each distinct text once: prices and sizes repeat."""
     encoded = texts.dictionary_encode()
     try:
         parsed = _plain_floats(encoded.dictionary) if kind == pa.float64() else None
         if parsed is None:
-            parse = PARSERS[parser]
+            parse = _PARSERS[parser]
             parsed = pa.array([parse(text) for text in encoded.dictionary.to_pylist()], kind)
     except (ValueError, *_ARROW_ERRORS):
         return None
@@ -109,7 +120,7 @@ def _plain_floats(texts: pa.Array) -> pa.Array | None:
     return numbers if pc.all(pc.is_finite(numbers)).as_py() else None
 
 
-def _one_by_one(cells: Cells, parser: Parser | Literal["conid"], kind: pa.DataType, reject: Reject) -> pa.Array:
+def _one_by_one(cells: Cells, parser: CellParser, kind: pa.DataType, reject: Reject) -> pa.Array:
     parsed: list[Any] = []
     for row, value in zip(cells.rows, cells.values, strict=True):
         if parser == "conid":
@@ -119,7 +130,7 @@ def _one_by_one(cells: Cells, parser: Parser | Literal["conid"], kind: pa.DataTy
             parsed.append(None if value is None or value == "" else to_text(value))
             continue
         try:
-            parsed.append(PARSERS[parser](value))
+            parsed.append(_PARSERS[parser](value))
         except ValueError:
             parsed.append(None)
             reject(row, value)

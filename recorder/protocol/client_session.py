@@ -24,10 +24,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from recorder.protocol.decode import read_json
-from recorder.protocol.envelope import wire_topic
+from recorder.protocol.envelope import read_json, wire_topic
 from recorder.protocol.topics import Topic
 
+MARKET_DATA: Final = b'"topic":"smd+'
+"""What a frame of market data has in it; one written with more space is looked at as any other frame."""
 RETRY_MOST: Final = 300.0
 SILENCE: Final = 30.0
 """Seconds after which a contract that sent nothing at all is worth a warning."""
@@ -137,11 +138,15 @@ class ClientSession:
         news, self._news = self._news, []
         return news
 
+    @property
+    def hears_all(self) -> bool:
+        """Whether market data matters too: while a contract has not been heard."""
+        return bool(self._silent)
+
     def received(self, data: bytes, now: float) -> None:
-        """Look at a frame. Market data passes at the price of a search, unless a contract has still to be heard."""
-        if b'"topic":"smd+' in data:
-            if self._silent:
-                self._silent.discard(wire_topic(data) or "")
+        """Look at a frame. Market data, as `MARKET_DATA` tells it, may be left out unless `hears_all`."""
+        if MARKET_DATA in data:
+            self._silent.discard(wire_topic(data) or "")
             return
         frame = read_json(data)
         if type(frame) is not dict:
@@ -172,6 +177,7 @@ class ClientSession:
             self._silence_at = None
             if self._silent:
                 self._news.append(News("no_data", f"no data for {', '.join(sorted(self._silent))}", "market_data"))
+                self._silent.clear()
         for key in [key for key, at in self._retry_at.items() if now >= at]:
             del self._retry_at[key]
             if key in self._active:

@@ -14,13 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recorder.protocol.envelope import bare_topic
-from recorder.protocol.cells import Cells, to_column, to_text
+from recorder.protocol.cells import CellParser, Cells, to_column, to_text
+from recorder.protocol.envelope import NotJson, bare_topic, read_json, wire_topic
 from recorder.protocol.segment import IN_BINARY, IN_TEXT, FrameBatch, kind_and_op
 from recorder.protocol.tables import EXTRA, TIME, topic_schema
 from recorder.protocol.topics import Topic, Topics
@@ -28,8 +27,7 @@ from recorder.protocol.topics import Topic, Topics
 Row = dict[str, Any]
 Orders = dict[str, int]
 
-_decode_json: Final = msgspec.json.Decoder().decode
-_LEADING_CONID: Final = re.compile(r"\d+")
+_LEADING_CONID: Final = re.compile(r"[0-9]+")
 _NO_TOPIC: Final = -1
 SPECIAL: Final = frozenset({"@source", "@prefix", "@topic", "@entry.0", "@entry.1"})
 """Keys of values that stand around a row, not in it."""
@@ -83,7 +81,7 @@ class Decoder:
         for frame, (code, data) in enumerate(zip(batch.code.tolist(), batch.payloads(), strict=True)):
             if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714  this is the hot path
                 value = read_json(data)
-                number, topic = self._claim(value)
+                number, topic = self._claim(value, data)
             elif kind_and_op(code)[0] == "rest":
                 value, number, topic = self._claim_rest(data)
             else:
@@ -100,8 +98,9 @@ class Decoder:
         }
         return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
 
-    def _claim(self, value: Any) -> tuple[int, Topic | None]:
-        wire = value.get("topic") if type(value) is dict else bare_topic(str(value)) if type(value) is NotJson else None
+    def _claim(self, value: Any, data: bytes) -> tuple[int, Topic | None]:
+        """Find a frame's topic; also that of JSON which cannot be read but for its envelope, a number of 400 digits."""
+        wire = value.get("topic") if type(value) is dict else wire_topic(data) if type(value) is NotJson else None
         if type(wire) is not str:
             return _NO_TOPIC, None
         found = self._claims.get(wire)
@@ -126,26 +125,17 @@ def is_plain(topic: Topic) -> bool:
     return topic.rows == "frame" and topic.payload is None and not any(column.key in SPECIAL for column in topic.columns)
 
 
+def column_parsers(topic: Topic) -> list[CellParser]:
+    """Give each column's parser; a price may have its letter only where a second column keeps it."""
+    flagged = {column.key for column in topic.columns if column.parser == "price_flag"}
+    return [
+        "bare_price" if column.parser == "price" and column.key not in flagged else column.parser
+        for column in topic.columns
+    ]
+
+
 class _RestAnswer(NamedTuple):
     body: Any
-
-
-class NotJson(str):
-    """A frame that is not JSON, as text."""
-
-    __slots__ = ()
-
-
-def read_json(data: bytes) -> Any:
-    """Read a frame's JSON; bytes that are not UTF-8 are replaced, and what is no JSON at all is given as `NotJson`."""
-    try:
-        return _decode_json(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = data.decode("utf-8", "replace")
-    try:
-        return _decode_json(text)
-    except (msgspec.DecodeError, RecursionError):
-        return NotJson(text)
 
 
 def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
@@ -154,7 +144,7 @@ def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
     if isinstance(value, _RestAnswer):
         assert topic.rest is not None, "only topics with REST rows claim REST answers"
         source, key, value = "rest", topic.rest.payload, value.body
-    elif isinstance(value, NotJson):
+    elif isinstance(value, NotJson) and bare_topic(value) is not None:
         value = {"topic": str(value)}
     if type(value) is not dict:
         return 1
@@ -171,10 +161,15 @@ def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
     missed = 0
     for item, row in enumerate(items):
         if type(row) is dict:
-            builder.add(frame, item, {**row, **extra})
+            builder.add(frame, item, {**_own(row), **extra})
         else:
             missed += 1
     return missed
+
+
+def _own(row: Row) -> Row:
+    """Give a row's own keys; one that is written like a special key gets an @ more, so that it is not lost to it."""
+    return row if SPECIAL.isdisjoint(row) else {f"@{key}" if key in SPECIAL else key: row[key] for key in row}
 
 
 def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int:
@@ -184,7 +179,7 @@ def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int
     for item, (name, row) in enumerate(payload.items()):
         if type(row) is dict:
             first, _, second = name.partition(".")
-            builder.add(frame, item, {**row, **extra, "@entry.0": first, "@entry.1": second})
+            builder.add(frame, item, {**_own(row), **extra, "@entry.0": first, "@entry.1": second})
         else:
             missed += 1
     return missed
@@ -206,6 +201,8 @@ class _Builder:
         self._frames: list[int] = []
         self._items: list[int] = []
         self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._special = frozenset[str]() if is_plain(topic) else SPECIAL
+        self._parsers = column_parsers(topic)
 
     def add(self, frame: int, item: int, row: Row) -> None:
         keys = tuple(row)
@@ -231,10 +228,10 @@ class _Builder:
         }
         if topic.event_time is not None:
             columns["ts_event"] = to_column(cells.get(topic.event_time), "time_ms", count, self._reject(extra, topic.event_time))
-        for column in topic.columns:
+        for column, parser in zip(topic.columns, self._parsers, strict=True):
             if column.key in cells:
                 reject = self._reject(extra, column.key)
-                columns[column.name] = to_column(cells[column.key], column.parser, count, reject)
+                columns[column.name] = to_column(cells[column.key], parser, count, reject)
         self._leftovers(cells, extra)
         if extra:
             columns["extra"] = _map_array(extra, count)
@@ -264,7 +261,7 @@ class _Builder:
         topic = self.topic
         taken = {"topic", *(column.key for column in topic.columns), *topic.ignore, *topic.conid.keys, topic.event_time}
         for key, found in cells.items():
-            if key in taken or key in SPECIAL:
+            if key in taken or key in self._special:
                 continue
             for row, value in zip(found.rows, found.values, strict=True):
                 if value is not None:
@@ -277,11 +274,10 @@ class _Builder:
         for key in reversed(rule.keys):
             if key in cells:
                 reject = _keep_nothing if key in columns else self._reject(extra, key)
-                found = to_column(cells[key], "conid", self.count, reject)
-                valid = np.asarray(found.is_valid())
-                conid[valid] = np.asarray(found.drop_null())
+                found = np.asarray(to_column(cells[key], "conid", self.count, reject).fill_null(0))
+                conid = np.where(found == 0, conid, found)
         if rule.topic and not conid.all():
-            _fill_from_topic(conid, cells)
+            _fill_from_topic(conid, cells.get("@topic" if "@topic" in self._special else "topic"))
         if rule.join:
             _join(conid, [cells.get(key) for key in rule.join], orders)
         return conid
@@ -291,12 +287,10 @@ def _keep_nothing(_row: int, _value: Any) -> None:
     """Reject what a column holds anyway."""
 
 
-def _fill_from_topic(conid: npt.NDArray[np.int64], cells: dict[str, Cells]) -> None:
-    for key in ("topic", "@topic"):
-        found = cells.get(key, Cells([], []))
-        for row, wire in zip(found.rows, found.values, strict=True):
-            if conid[row] == 0 and type(wire) is str and (number := _LEADING_CONID.match(wire.partition("+")[2])):
-                conid[row] = int(number[0]) if len(number[0]) < 19 else 0  # noqa: PLR2004  what 64 bits can hold
+def _fill_from_topic(conid: npt.NDArray[np.int64], topics: Cells | None) -> None:
+    for row, wire in zip(*(topics or Cells([], [])), strict=True):
+        if conid[row] == 0 and type(wire) is str and (number := _LEADING_CONID.match(wire.partition("+")[2])):
+            conid[row] = int(number[0]) if len(number[0]) < 19 else 0  # noqa: PLR2004  what 64 bits can hold
 
 
 def _join(conid: npt.NDArray[np.int64], keys: Sequence[Cells | None], orders: Orders) -> None:

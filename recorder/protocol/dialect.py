@@ -44,6 +44,13 @@ def parse_price(value: Any) -> float | None:
     return _finite(found["number"], value)
 
 
+def parse_bare_price(value: Any) -> float | None:
+    """Read a price that must have no letter before it, as nothing would keep it."""
+    if parse_price_flag(value) is not None:
+        raise ValueError(f"a letter before a price: {value!r}")
+    return parse_price(value)
+
+
 def parse_price_flag(value: Any) -> Literal["C", "H"] | None:
     """Read the letter before a price: C (the prior close: no trade yet today), H (halted), None without one."""
     found = _PRICE.fullmatch(value.strip()) if isinstance(value, str) else None
@@ -210,7 +217,7 @@ def _int64(value: int) -> int:
 
 
 def _microseconds(value: Any, unit: int) -> int | None:
-    if isinstance(value, float) and math.isfinite(value):
+    if isinstance(value, float) and math.isfinite(value * unit):
         return _int64(round(value * unit))
     whole = parse_integer(value)
     return None if whole is None else _int64(whole * unit)

@@ -24,22 +24,28 @@ def mask_tic(data: bytes) -> bytes:
 
 
 class Masker:
-    """Masks the tokens learnt so far in every frame that is about to be journaled."""
+    """Masks the tokens learnt so far in frames that are about to be journaled."""
 
     def __init__(self) -> None:
-        self._tokens: dict[bytes, bytes] = {}
+        self._tokens: tuple[tuple[bytes, bytes], ...] = ()
 
     def learn(self, token: str) -> None:
         """Mask this token from now on. Texts shorter than 8 characters are no tokens and would hit by chance."""
         raw = token.encode()
-        if len(raw) >= 8:  # noqa: PLR2004  named in the docstring
-            self._tokens[raw] = mask(raw)
+        if len(raw) >= 8 and raw not in dict(self._tokens):  # noqa: PLR2004  named in the docstring
+            self._tokens = (*self._tokens, (raw, mask(raw)))
 
     def __call__(self, data: bytes) -> bytes:
         """Give the frame with every token masked. `tic` comes first: its id may be a token that was already learnt."""
-        if b'"tic"' in data:
-            data = mask_tic(data)
-        for token, masked in self._tokens.items():
+        data = mask_tic(data)
+        for token, masked in self._tokens:
             if token in data:
                 data = data.replace(token, masked)
         return data
+
+    def mask_all(self, frames: list[bytes]) -> list[bytes]:
+        """Give frames with every token masked: one look at all of them, and at each only where it finds something."""
+        whole = b"".join(frames)
+        if b'"tic"' not in whole and not any(token in whole for token, _ in self._tokens):
+            return frames
+        return [self(frame) for frame in frames]

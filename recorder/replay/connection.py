@@ -27,6 +27,7 @@ TEXT: Final = 0x81  # a whole frame of text, unmasked
 BINARY: Final = 0x82
 
 _NEVER_HELD: Final = 1 << 24
+_LOOK_AGAIN_S: Final = 0.005
 _SHORT: Final = 126
 _MEDIUM: Final = 1 << 16
 _pack_short = struct.Struct("!BB").pack
@@ -133,14 +134,17 @@ class Connection:
             self._total.add(stream, data)
 
     async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 10.0) -> None:
-        """Write nothing more and shake hands; break off if the client does not."""
+        """Write nothing more, let the client read what was written, shake hands; break off if that takes too long."""
         self.closing = True
         self._pending.clear()
         try:
             async with asyncio.timeout(within_s):
                 await self._socket.close(code=code, message=reason.encode())
+                while self._transport.get_write_buffer_size():  # noqa: ASYNC110  a transport has no such event
+                    await asyncio.sleep(_LOOK_AGAIN_S)
         except TimeoutError:
             self._transport.abort()
+        await asyncio.sleep(0)  # the transport's own end is a step of the loop away
 
     def abort(self) -> None:
         """Break the connection off, as a crash would."""

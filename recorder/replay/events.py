@@ -22,6 +22,7 @@ Times are microseconds since the Unix epoch, UTC. Absent numbers are NaN, absent
 """
 
 _LEADING: Final = (*ORDER, "conid")
+_CHUNK: Final = 16_384  # rows that are records at once; a table may hold millions
 
 
 @lru_cache(maxsize=256)
@@ -42,8 +43,8 @@ def event_columns(topic: Topic, columns: Sequence[str] | None) -> tuple[str, ...
 
 def events_of(table: pa.Table, record: type[Any]) -> Iterator[Event]:
     """Make records of a table's rows."""
-    names = record._fields  # type: ignore[attr-defined]
-    make = record._make  # type: ignore[attr-defined]
+    names = record._fields
+    make = record._make
     return map(make, zip(*(_values(table[name]) for name in names), strict=True))
 
 
@@ -51,6 +52,8 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
     if pa.types.is_floating(column.type):
         values: list[Any] = column.to_numpy().tolist()
         return values
+    if column.null_count == len(column):
+        return [None] * len(column)
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     if column.null_count == 0 and pa.types.is_integer(column.type):
@@ -72,13 +75,13 @@ def replay(
     """
     chosen = list(topics)
     streams = {
-        recorder: _topics_of(reader, recorder, chosen, conids=conids, span=span, columns=columns)
+        recorder: events_of_recorder(reader, recorder, chosen, conids=conids, span=span, columns=columns)
         for recorder in reader.recorders()
     }
     yield from merge(streams)
 
 
-def _topics_of(
+def events_of_recorder(
     reader: Reader,
     recorder: str,
     topics: list[Topic],
@@ -87,6 +90,7 @@ def _topics_of(
     span: Span,
     columns: Sequence[str] | None,
 ) -> Iterator[Event]:
+    """Give one recorder's rows of topics as records, in the order of its frames."""
     streams = [
         _events(reader, recorder, topic, conids=conids, span=span, columns=_having(topic, columns, topics))
         for topic in topics
@@ -111,5 +115,5 @@ def _events(
     record = record_class(topic.name, columns)
     wanted = [name for name in topic_schema(topic).names if name in {*ORDER, *columns}]
     for table in reader.tables(recorder, topic, conids=conids, span=span, columns=wanted):
-        yield from events_of(table, record)
-
+        for begin in range(0, table.num_rows, _CHUNK):
+            yield from events_of(table.slice(begin, _CHUNK), record)

@@ -51,13 +51,19 @@ class Feed(Protocol):
     `lossless` says what happens when a client does not keep up. A live market goes on: the client gets no more
     updates until it has caught up, and then a full frame of each stream it missed something of. A recording must
     arrive whole: the gateway stops asking until that client has caught up.
-
-    `accounts` are those that the frames speak of; `instruments` those it can be asked for, by conid.
     """
 
-    lossless: bool
-    accounts: Sequence[str]
-    instruments: Mapping[int, Instrument]
+    @property
+    def lossless(self) -> bool:
+        """Whether every client must get every frame."""
+
+    @property
+    def accounts(self) -> Sequence[str]:
+        """Name the accounts that the frames speak of."""
+
+    @property
+    def instruments(self) -> Mapping[int, Instrument]:
+        """List the contracts that can be asked for, by conid."""
 
     def want(self, streams: Collection[str]) -> None:
         """Take note of all streams that some client has now; called at every change."""

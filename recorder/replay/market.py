@@ -205,7 +205,7 @@ class Market:
 
     def want(self, streams: Collection[str]) -> None:
         """Serve these streams of `smd` from now on, and no others; unknown contracts are passed over."""
-        for gone in [stream for stream in self._lines if stream not in streams]:
+        for gone in self._lines.keys() - set(streams):
             del self._lines[gone]
         for stream in streams:
             self._line(stream)
@@ -258,7 +258,6 @@ class Market:
             self._markers += 1  # a request marker, new for each request (seen in captures)
             line = _Line(self.contracts[int(conid)], target=target, marker=f"q{self._markers}")
             self._lines[stream] = line
-            self._turns = list(self._lines.values())
         return line
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol, TypeVar
 
 
@@ -21,7 +21,7 @@ class Stamped(Protocol):
 T = TypeVar("T", bound=Stamped)
 
 
-def merge(streams: dict[str, Iterable[T]]) -> Iterator[tuple[int, T]]:
+def merge(streams: Mapping[str, Iterable[T]]) -> Iterator[tuple[int, T]]:
     """Merge streams by recorder into (T, recorder, session, seq, item) order; gives T with each element.
 
     T is the highest ts_recv of the recorder so far, so a clock that steps back reorders nothing. Each stream is in
@@ -40,8 +40,7 @@ def running(stream: Iterable[T]) -> Iterator[tuple[int, T]]:
     """Give each element with the highest ts_recv so far."""
     latest = -(2**63)
     for element in stream:
-        if element.ts_recv > latest:
-            latest = element.ts_recv
+        latest = max(latest, element.ts_recv)
         yield latest, element
 
 

@@ -44,10 +44,10 @@ def load_table(
     table = _join(tables, empty_table(topic, read))
     for field in fields:
         table = table.append_column(field.name, _from_extra(table, field))
-    keep = ["date", "conid", *wanted, *(field.name for field in fields)]
-    if columns is not None and "extra" not in columns:
-        keep = [name for name in keep if name != "extra"]
-    return table.select(keep)
+    if columns is None:
+        return table.select(["date", "conid", *wanted])
+    asked = [name if name in names else topic.field(name).name for name in columns if name not in ("date", "conid")]
+    return table.select(list(dict.fromkeys(["date", "conid", "ts_recv", *asked])))
 
 
 def _join(tables: dict[str, list[pa.Table]], empty: pa.Table) -> pa.Table:
@@ -74,33 +74,31 @@ def _from_extra(table: pa.Table, field: Column) -> pa.Array:
     extra = table["extra"].combine_chunks()
     texts = pc.map_lookup(extra, field.key, "first")
     rows = np.flatnonzero(np.asarray(texts.is_valid())).tolist()
-    unread: list[int] = []
-    column = to_column(
+    return to_column(
         Cells(rows, texts.drop_null().to_pylist()) if rows else None,
         field.parser,
         table.num_rows,
-        lambda row, _value: unread.append(row),  # it stays in `extra`, where it was found
+        lambda _row, _value: None,  # it stays in `extra`, where it was found
     )
-    return column
 
 
 def to_frame(table: pa.Table) -> pd.DataFrame:
     """Make a pandas table with `ts_recv` as the index; ids that may be missing are `Int64`."""
     plain = [name for name in _PLAIN if name in table.column_names]
     rest = table.drop_columns([*plain, "date"])
-    frame = rest.to_pandas(types_mapper=_PANDAS.get, self_destruct=False)
+    frame: pd.DataFrame = rest.to_pandas(types_mapper=_PANDAS.get)
     for name in reversed(plain):
         frame.insert(0, name, table[name].to_numpy())
     return frame.set_index("ts_recv")
 
 
 def scan(reader: Reader, topic: Topic) -> ds.Dataset:
-    """Give a topic as a lazy Arrow dataset, with `date` and `conid`: parts on disk, and the journal's rows in memory."""
+    """Give a topic as a lazy Arrow dataset with `date` and `conid`: parts on disk, the journal's rows in memory."""
     schema = topic_schema(topic)
     whole = pa.schema([*schema, pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
     paths: list[str] = []
     tables: list[pa.Table] = []
-    for recorder, pieces in list_pieces(reader.layout).items():
+    for pieces in list_pieces(reader.layout).values():
         for piece in pieces:
             commit = piece.commit
             if commit is not None and commit.topics.get(topic.name) == topic.fingerprint:
@@ -114,6 +112,9 @@ def scan(reader: Reader, topic: Topic) -> ds.Dataset:
     if paths:
         base = str(reader.layout.root / topic.name)
         children.insert(
-            0, ds.dataset(sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base)
+            0,
+            ds.dataset(
+                sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base
+            ),
         )
     return ds.dataset(children)

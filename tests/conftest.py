@@ -1,0 +1,354 @@
+"""What several tests share: archives in a temporary folder, sessions written by the real journal, an emulated gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from recorder.archive.archiver import Archiver, Torn
+from recorder.archive.catalog import frames_parts
+from recorder.archive.commit import Commit
+from recorder.archive.layout import Layout, make_layout
+from recorder.capture.capture import Capture, Outcome
+from recorder.capture.journal import Journal, Limits
+from recorder.capture.settings import CaptureSettings
+from recorder.disk import make_folder
+from recorder.errors import DiskError
+from recorder.library import Archive
+from recorder.protocol.days import DayBoundary
+from recorder.protocol.masking import Masker
+from recorder.protocol.server_session import Rules
+from recorder.protocol.topics import Topics, load_topics
+from recorder.recording import record
+from recorder.replay.feed import Due, Instrument, Update
+from recorder.replay.gateway import Gateway, serve
+from recorder.types import Frame, Kind, Op
+
+ROOT: Final = Path(__file__).parent.parent
+DAY: Final = 86_400_000_000  # microseconds
+NOON: Final = 1_795_176_000_000_000  # 2026-11-20 12:00 UTC, microseconds
+SESSION: Final = "20261120T120000aaaa"
+AAPL: Final = 265598
+IBM: Final = 8314
+LIMITS: Final = Limits(
+    write_within=0.01, sync_every=0.05, flush_frames=1_000_000, flush_bytes=1 << 30, journal_memory=1 << 28
+)
+QUICK: Final = Rules(ready_after=20_000)
+END_RECORD: Final = 8 + 9
+"""Bytes that a finished segment has and one of a dead session lacks."""
+
+
+# ------------------------------------------------------------------ archives
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """Make an empty archive whose days begin at midnight, UTC."""
+    return make_layout(tmp_path / "data", DayBoundary("00:00 UTC"))
+
+
+@pytest.fixture(scope="session")
+def topics() -> Topics:
+    """Read the recorder's own topics."""
+    return load_topics()
+
+
+class Given(NamedTuple):
+    """One frame to be written: its time in microseconds, its bytes, and what it is."""
+
+    ts: int
+    data: bytes
+    kind: Kind = "in"
+    op: Op = "text"
+
+
+def quote(number: int, *, conid: int = AAPL, **fields: str) -> bytes:
+    """Make a frame of market data; by default its bid tells its number."""
+    row = {"topic": f"smd+{conid}", "conid": conid, "_updated": NOON // 1000 + number}
+    return json.dumps(row | (fields or {"84": f"{number / 4}"})).encode()
+
+
+def quotes(count: int, *, first: int = 0, start: int = NOON, step: int = 1000, conid: int = AAPL) -> list[Given]:
+    """Make numbered frames of market data, one each millisecond."""
+    return [Given(start + number * step, quote(number, conid=conid)) for number in range(first, first + count)]
+
+
+def order(order_id: int, **values: Any) -> bytes:
+    """Make a frame with one row of an order; without `conid` it is a delta."""
+    return json.dumps({"topic": "sor", "args": [{"acct": "DU1", "orderId": order_id, **values}]}).encode()
+
+
+def write_session(
+    layout: Layout,
+    frames: Sequence[Given],
+    *,
+    recorder: str = "main",
+    session: str = SESSION,
+    limits: Limits = LIMITS,
+    rotations: Collection[int] = (),
+    dead: bool = False,
+) -> list[Path]:
+    """Write a session's segments with the real journal; give the paths of the recorder's segments.
+
+    `rotations` are the frames before which the journal is told to rotate. A `dead` session lacks its last end record.
+    """
+    folder = layout.journal(recorder)
+    make_folder(folder, below=layout.root)
+
+    async def write() -> None:
+        now = [frames[0].ts]
+        journal = Journal(
+            folder,
+            recorder=recorder,
+            session=session,
+            boundary=layout.boundary,
+            limits=limits,
+            on_failure=raise_failure,
+            on_pressure=lambda _high: None,
+            masker=Masker(),
+            now=lambda: now[0] * 1000,
+        )
+        for number, frame in enumerate(frames):
+            if number in rotations:
+                journal.rotate()
+            now[0] = frame.ts
+            journal.note(frame.data, frame.kind, frame.op)
+        await journal.close()
+
+    asyncio.run(write())
+    paths = layout.segments(recorder)
+    if dead:
+        cut(paths[-1], END_RECORD)
+    return paths
+
+
+def raise_failure(failure: DiskError) -> None:
+    """Let a journal's failure fail the test."""
+    raise failure
+
+
+def cut(path: Path, count: int) -> None:
+    """Take bytes off a file's end."""
+    os.truncate(path, path.stat().st_size - count)
+
+
+def archive(
+    layout: Layout, *, recorder: str = "main", tell: Callable[[Commit | Torn], None] | None = None
+) -> list[Commit]:
+    """Archive what is in a recorder's journal, as `recorder flush` does."""
+    return Archiver(layout, load_topics(), recorder, tell=tell or (lambda _news: None)).archive_dead(live=None)
+
+
+def commits(layout: Layout) -> list[Commit]:
+    """Read the footers of all frames parts, in order."""
+    return [part.commit() for part in frames_parts(layout)]
+
+
+def parts(layout: Layout) -> list[str]:
+    """List all Parquet files of an archive, finished or not, by path from its folder."""
+    return sorted(str(path.relative_to(layout.root)) for path in layout.root.rglob("*.parquet"))
+
+
+def payloads(root: Path, *, kind: Kind = "in") -> list[bytes]:
+    """Read the frames of a kind, in the order of replay."""
+    return [frame.data for frame in Archive(root).frames(kinds=[kind])]
+
+
+def frames_of(root: Path) -> list[Frame]:
+    """Read all frames, in the order of replay."""
+    return list(Archive(root).frames())
+
+
+# ------------------------------------------------------------------ event loops
+
+
+def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test in an event loop of its own, for 60 s at most."""
+
+    @wraps(test)
+    def run(**fixtures: Any) -> None:
+        async def bounded() -> None:
+            async with asyncio.timeout(60):
+                await test(**fixtures)
+
+        asyncio.run(bounded())
+
+    return run
+
+
+async def eventually(condition: Callable[[], object], *, within: float = 20.0) -> None:
+    """Wait until something holds."""
+    async with asyncio.timeout(within):
+        while not condition():  # noqa: ASYNC110  what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
+# ------------------------------------------------------------------ the gateway's side
+
+
+class Script:
+    """A feed that sends exactly what a test tells it to, in that order."""
+
+    lossless = True
+
+    def __init__(self, *, orders: Iterable[Mapping[str, object]] = ()) -> None:
+        self.accounts: Sequence[str] = ("DU1234",)
+        self.instruments: Mapping[int, Instrument] = {
+            conid: Instrument(conid=conid, symbol=symbol, company=symbol)
+            for conid, symbol in ((AAPL, "AAPL"), (IBM, "IBM"))
+        }
+        self.wanted: set[str] = set()
+        self._orders = list(orders)
+        self._queue: list[Update] = []
+
+    def push(self, stream: str, *frames: bytes) -> None:
+        """Send frames to whoever has the stream; one that cannot be subscribed to goes to all."""
+        self._queue.extend(Update(stream, data) for data in frames)
+
+    def want(self, streams: Collection[str]) -> None:
+        """Take note of all streams that some client has now."""
+        self.wanted = set(streams)
+
+    def snapshot(self, stream: str, now: int) -> bytes | None:  # noqa: ARG002  a script knows no state
+        """Give no full frame."""
+        return None
+
+    def orders(self, now: int) -> Sequence[Mapping[str, object]]:  # noqa: ARG002  as above
+        """Give the rows of the orders of the day."""
+        return self._orders
+
+    async def due(self, now: int) -> Due:
+        """Give what was pushed."""
+        updates, self._queue = self._queue, []
+        return Due(updates, now + 2_000)
+
+
+@asynccontextmanager
+async def gateway_with(
+    feed: Script, *, rules: Rules = QUICK, binary: bool = False, session: str | None = None, port: int = 0
+) -> AsyncIterator[Gateway]:
+    """Serve a script."""
+    async with serve(feed, rules=rules, binary=binary, session=session, port=port) as gateway:
+        yield gateway
+
+
+# ------------------------------------------------------------------ the recorder's side
+
+
+class Recording:
+    """A capture that runs in the test's own loop, with an archiver process of its own."""
+
+    def __init__(self, settings: CaptureSettings) -> None:
+        self.settings = settings
+        self.capture: Capture
+        self._task: asyncio.Task[Outcome]
+
+    async def start(self) -> None:
+        """Start it, and wait until it has subscribed."""
+        made: asyncio.Future[Capture] = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(record(self.settings, ready=made.set_result))
+        await asyncio.wait({self._task, made}, return_when=asyncio.FIRST_COMPLETED)
+        if not made.done():
+            await self._task
+        self.capture = await made
+        await eventually(lambda: self._task.done() or self.state == "recording")
+
+    @property
+    def state(self) -> str:
+        """What the capture is doing."""
+        return self.capture.counters.state
+
+    @property
+    def received(self) -> int:
+        """How many frames it received."""
+        return self.capture.counters.received
+
+    async def ended(self) -> Outcome:
+        """Wait until it ends by itself."""
+        return await self._task
+
+    async def stop(self) -> Outcome:
+        """Stop it."""
+        self.capture.stop("the test is over")
+        return await self._task
+
+
+def settings_for(gateway: Gateway | str, data: Path, **settings: Any) -> CaptureSettings:
+    """Make the settings of a quick capture."""
+    url = gateway if isinstance(gateway, str) else gateway.base_url
+    return CaptureSettings(
+        **{"gateway": url, "conid": (str(AAPL),), "data": data, "write_within": 0.01, "reconnect_delay": 0.05}
+        | settings
+    )
+
+
+@asynccontextmanager
+async def recording(settings: CaptureSettings) -> AsyncIterator[Recording]:
+    """Record while the context lasts; it is stopped at the end unless it was before."""
+    running = Recording(settings)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+# ------------------------------------------------------------------ the command line
+
+
+class Ended(NamedTuple):
+    """A command that has ended: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(*arguments: str) -> list[str]:
+    """Give the command line of a recorder's command."""
+    return [sys.executable, "-W", "error", "-c", "from recorder.cli.main import main; main()", *arguments]
+
+
+def environment() -> dict[str, str]:
+    """Give the environment of a command: this checkout, and no settings."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("RECORDER_")}
+    return kept | {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+
+
+async def start(folder: Path, *arguments: str) -> asyncio.subprocess.Process:
+    """Start a command in a folder, as the leader of a process group of its own."""
+    return await asyncio.create_subprocess_exec(
+        *command(*arguments),
+        cwd=folder,
+        env=environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+async def end(process: asyncio.subprocess.Process) -> Ended:
+    """Wait until a command ends."""
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
+
+
+async def run(folder: Path, *arguments: str) -> Ended:
+    """Run a command in a folder."""
+    return await end(await start(folder, *arguments))
+
+
+def at(text: str) -> int:
+    """Give a time, UTC, as microseconds."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp()) * 1_000_000
