@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from pathlib import Path
 
 import pandas as pd
@@ -132,11 +133,10 @@ class Archive:
 def _conids(given: int | Iterable[int] | None) -> list[int] | None:
     if given is None:
         return None
-    conids = [given] if isinstance(given, int) else list(given)
-    for conid in conids:
-        if not isinstance(conid, int):
-            raise UsageError(f"conid: {conid!r} is not a contract id", hint="give integers, such as 265598")
-    return conids
+    try:
+        return [index(conid) for conid in (given if isinstance(given, Iterable) else [given])]
+    except TypeError:
+        raise UsageError(f"conid: {given!r} is not a contract id", hint="give integers, such as 265598") from None
 
 
 def _span(start: Instant | None, end: Instant | None) -> Span:

@@ -18,10 +18,11 @@ ARCHIVER: Final = "archiver.lock"
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """What a lock file says of who holds it, or held it last: a process and its session."""
+    """What a lock file says of who holds it, or held it last: a process, its session, the last frame it archived."""
 
     pid: int
     session: str | None = None
+    last: int | None = None
 
 
 class RecorderLock:
@@ -60,6 +61,15 @@ class RecorderLock:
             os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, len(data))
             os.fsync(self._file)
+
+    def take_over(self) -> None:
+        """Say that this process holds it; what the last holder had archived stays noted."""
+        before = self.previous or Holder(0)
+        self.write(Holder(os.getpid(), before.session, before.last))
+
+    def note(self, session: str, last: int) -> None:
+        """Say up to which frame a session is archived."""
+        self.write(Holder(os.getpid(), session, last))
 
     def release(self) -> None:
         """Let it go."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import last_frame
@@ -15,9 +16,13 @@ from recorder.capture.place import Place, new_session
 from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
+from recorder.disk import disk_errors
+from recorder.errors import ArchiveError, LockHeld, RecorderError
 from recorder.lock import ARCHIVER, CAPTURE, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
-from recorder.protocol.topics import load_topics
+from recorder.protocol.topics import Topics, load_topics
+
+_ARCHIVER_WAIT: Final = 30.0  # the archiver of a capture that was killed ends by itself
 
 
 async def record(
@@ -54,19 +59,44 @@ async def record(
         lock.release()
 
 
-def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None]) -> list[Commit]:
-    """Archive what captures that are gone left in the journal; `LockHeld` if a capture runs: it flushes by itself."""
+def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None], recorder: str | None = None) -> list[Commit]:
+    """Archive what captures that are gone left in the journal, of all recorders or of one.
+
+    What stands in the way of one recorder is raised when the others are done: `LockHeld` (its capture runs, and
+    flushes by itself), `Damaged`, `DiskError`; an `ArchiveError` names several.
+    """
     os.umask(0o077)
     topics = load_topics()
     commits: list[Commit] = []
-    for recorder in layout.recorders():
-        locks = [RecorderLock(layout.journal(recorder), name, root=layout.root) for name in (CAPTURE, ARCHIVER)]
+    failures: list[RecorderError] = []
+    for name in layout.recorders() if recorder is None else [recorder]:
         try:
-            for lock in locks:
-                lock.acquire()
-            locks[1].write(Holder(os.getpid()))
-            commits += Archiver(layout, topics, recorder, tell=tell).archive_dead(live=None)
-        finally:
-            for lock in locks:
-                lock.release()
+            with disk_errors(layout.root):
+                commits += _flush(layout, topics, name, tell)
+        except LockHeld as exc:
+            failures.append(LockHeld(str(exc), hint="let it be: a capture that runs flushes by itself"))
+        except RecorderError as exc:
+            failures.append(exc)
+    if len(failures) > 1:
+        raise ArchiveError("; ".join(map(str, failures)), hint=failures[0].hint)
+    if failures:
+        raise failures[0]
     return commits
+
+
+def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[Commit | Torn], None]) -> list[Commit]:
+    capture, archiver = (RecorderLock(layout.journal(recorder), lock, root=layout.root) for lock in (CAPTURE, ARCHIVER))
+    try:
+        capture.acquire()
+        archiver.acquire(wait=_ARCHIVER_WAIT)
+        archiver.take_over()
+
+        def note(news: Commit | Torn) -> None:
+            if isinstance(news, Commit):
+                archiver.note(news.session, news.last)
+            tell(news)
+
+        return Archiver(layout, topics, recorder, tell=note).archive_dead(live=None)
+    finally:
+        capture.release()
+        archiver.release()

@@ -262,6 +262,8 @@ class Recording:
             await self._task
         self.capture = await made
         await eventually(lambda: self._task.done() or self.state == "recording")
+        if self._task.done():
+            await self._task
 
     @property
     def state(self) -> str:

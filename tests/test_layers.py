@@ -12,11 +12,12 @@ PACKAGE = Path(__file__).parent.parent / "recorder"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 GROUND = {"errors", "types"}
-DISK = {"disk", "lock"}
+DISK = {"disk", "faults", "lock"}
 MAY_IMPORT = {
     "errors": set(),
     "types": set(),
     "disk": GROUND,
+    "faults": set(),
     "lock": GROUND | {"disk"},
     "protocol": GROUND,
     "capture": GROUND | DISK | {"protocol"},

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from recorder.archive.build import Build, SessionState, add_contents
-from recorder.archive.catalog import foreign_schema, frames_parts, segment_session
+from recorder.archive.catalog import FramesPart, foreign_schema, frames_parts, segment_session
 from recorder.archive.commit import Commit
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
 from recorder.archive.parts import read_part
-from recorder.disk import make_folder, sync_folder
+from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.protocol.topics import Topic, Topics
 
@@ -86,8 +86,8 @@ class Archiver:
         if not paths:
             return False
         if self._build is None or self._build.reader.path != paths[0]:
-            if self._is_committed(paths[0]):
-                self._remove(paths[0])
+            if (part := self._committed(paths[0])) is not None:
+                self._remove(paths[0], part)
                 return True
             self._build = self._begin(paths[0])
         with self._attempt(self._build) as build:
@@ -114,9 +114,8 @@ class Archiver:
         return known
 
     def _archive(self, path: Path, *, last: bool) -> Commit | None:
-        if self._is_committed(path):
-            self._remove(path)
-            return None
+        if (part := self._committed(path)) is not None:
+            return self._remove(path, part)
         with self._attempt(self._begin(path)) as build:
             build.take(everything=True)
             if build.reader.finished:
@@ -139,6 +138,7 @@ class Archiver:
         return Build(self._layout, reader, topics=self._topics, derived=self._derived, state=state)
 
     def _finish(self, build: Build, *, torn: str | None = None) -> Commit | None:
+        self._states.pop(build.reader.session, None)  # if the commit breaks off, the disk says how far it came
         commit = build.commit(torn=torn)
         self._states[build.reader.session] = build.state
         self._build = None
@@ -168,18 +168,24 @@ class Archiver:
             make_folder(kept.parent, below=self._layout.root)
             kept.write_bytes(rest)
             kept.chmod(0o600)
+            sync_path(kept)
             sync_folder(kept.parent)
         self._tell(Torn(reader.path, what, kept))
         return what
 
-    def _is_committed(self, path: Path) -> bool:
+    def _committed(self, path: Path) -> FramesPart | None:
         reader = SegmentReader(path)
         parts = frames_parts(self._layout, session=reader.session)
-        return any(part.name.first == reader.first_seq for part in parts)
+        return next((part for part in parts if part.name.first == reader.first_seq), None)
 
-    def _remove(self, path: Path) -> None:
+    def _remove(self, path: Path, part: FramesPart) -> Commit:
+        """Remove a segment whose commit was broken off behind the rename, so that nobody has heard of it yet."""
+        sync_folder(part.path.parent)
         path.unlink()
         sync_folder(path.parent)
+        commit = part.commit()
+        self._tell(commit)
+        return commit
 
     def _restore(self, session: str) -> SessionState:
         """Rebuild a session's state from what is archived of it, or of its predecessor."""

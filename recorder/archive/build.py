@@ -12,16 +12,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recorder.archive.commit import Commit, PartInfo, encode_commit
-from recorder.archive.digest import TableDigest
+from recorder.archive.commit import Commit, PartitionInfo, encode_commit
+from recorder.archive.covered import partition_key
+from recorder.archive.digest import TableDigest, table_digest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.parts import FramesWriter, publish, sync_folders, write_typed
+from recorder.archive.names import publish
+from recorder.archive.parts import RowWriter, sync_folders, write_typed
 from recorder.disk import make_folder, sync_folder, sync_path
+from recorder.faults import point
 from recorder.protocol.decode import Decoded, Decoder, Orders, Rows
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.segment import FrameBatch, concat
-from recorder.protocol.tables import complete, frames_table, topic_schema
+from recorder.protocol.tables import FRAMES, complete, frames_table, topic_schema
 from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS
 
@@ -66,7 +69,7 @@ class Build:
         self._decoder = Decoder(topics, self.state.orders)
         self._pending: list[FrameBatch] = []
         self._tables: dict[str, _Sorted] = {}
-        self._writer: FramesWriter | None = None
+        self._writer: RowWriter | None = None
         self._digest = TableDigest()
         self._kinds = np.zeros(len(KINDS), np.int64)
         self._claimed: dict[str, int] = {}
@@ -106,9 +109,9 @@ class Build:
         if self._writer is None:
             folder = self._layout.tmp(header.recorder)
             make_folder(folder, below=self._layout.root)
-            self._writer = FramesWriter(folder / f"{self.reader.path.stem}-frames.parquet")
+            self._writer = RowWriter(folder / f"{self.reader.path.stem}-frames.parquet", FRAMES, plain=("data",))
         self._writer.add(table)
-        self._digest.update(table)
+        self._digest.update(table.drop_columns("topic"))  # derived: a new topic changes no frame
         self.frames += len(batch)
         self._ts_min = min(self._ts_min, int(batch.ts_recv.min()))
         self._ts_max = max(self._ts_max, int(batch.ts_recv.max()))
@@ -130,8 +133,10 @@ class Build:
             self._remove_segment()
             return None
         sync_path(reader.path)
+        point("build.begin")
         name = PartName(header.session, reader.first_seq, reader.next_seq - 1)
         self._remove_leftovers(header.date, name)
+        point("build.leftovers")
         commit = Commit(
             recorder=header.recorder,
             session=header.session,
@@ -143,7 +148,7 @@ class Build:
             claimed=self._claimed,
             unclaimed=self._unclaimed,
             undecoded=self._undecoded,
-            parts=self._write_typed(header.date, name),
+            partitions=self._write_typed(header.date, name),
             topics={topic.name: topic.fingerprint for topic in self._derived.values()},
             orders=self._decoder.orders,
             latest=self.state.latest,
@@ -155,13 +160,17 @@ class Build:
         self.state.orders = self._decoder.orders
         self._writer.finish(encode_commit(commit))
         path = self._layout.frames(header.date) / str(name)
-        publish(self._writer.tmp, path, root=self._layout.root)
+        point("build.frames_written")
+        publish(self._layout, self._writer.path, path)
+        point("build.committed")
         sync_folder(path.parent)
+        point("build.commit_synced")
         self._remove_segment()
+        point("build.segment_removed")
         return commit
 
-    def _write_typed(self, date: str, name: PartName) -> dict[str, PartInfo]:
-        infos: dict[str, PartInfo] = {}
+    def _write_typed(self, date: str, name: PartName) -> dict[str, PartitionInfo]:
+        infos: dict[str, PartitionInfo] = {}
         folders: set[Path] = set()
         tmp = self._layout.tmp(self._recorder) / f"{self.reader.path.stem}-typed.parquet"
         for topic_name, rows in self._tables.items():
@@ -169,12 +178,13 @@ class Build:
             for conid, table in rows.by_conid(topic, name.session):
                 path = self._layout.partition(topic_name, date, conid) / str(name)
                 write_typed(table, topic, tmp)
-                publish(tmp, path, root=self._layout.root)
+                point("build.typed_written")
+                publish(self._layout, tmp, path)
+                point("build.typed_published")
                 folders.add(path.parent)
-                digest = TableDigest()
-                digest.update(table)
-                infos[str(path.relative_to(self._layout.root))] = PartInfo(table.num_rows, digest.hexdigest())
+                infos[partition_key(topic_name, date, conid)] = PartitionInfo(table.num_rows, table_digest(table))
         sync_folders(folders)
+        point("build.typed_synced")
         return infos
 
     @property

@@ -22,12 +22,13 @@ class FramesPart(NamedTuple):
     name: PartName
 
     def commit(self) -> Commit:
-        """Read the footer; parts never change, so it is read once a process. `Damaged` if it cannot be read."""
-        return _commit(self.path)
+        """Read the footer, once a process for as long as it is the same file. `Damaged` if it cannot be read."""
+        found = self.path.stat()
+        return _commit(self.path, found.st_ino, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _commit(path: Path) -> Commit:
+def _commit(path: Path, _inode: int, _changed: int) -> Commit:
     return read_commit(path)
 
 

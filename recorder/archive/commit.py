@@ -15,8 +15,8 @@ from recorder.protocol.decode import Orders
 KEY: Final = b"recorder"
 
 
-class PartInfo(msgspec.Struct, frozen=True):
-    """A typed part of the commit: its number of rows and `TableDigest`."""
+class PartitionInfo(msgspec.Struct, frozen=True):
+    """The commit's rows in one partition: how many, and their `TableDigest`."""
 
     rows: int
     digest: str
@@ -25,7 +25,8 @@ class PartInfo(msgspec.Struct, frozen=True):
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One archived segment: frames `first` to `last` of a session, on one date.
 
-    `parts` are the typed parts, by path from the archive's folder. `topics` are the schema fingerprints of the topics
+    `partitions` are the typed rows, by partition (`market_data/date=2026-11-22/conid=265598`); which part holds them is
+    found by name, and compaction changes it. `topics` are the schema fingerprints of the topics
     whose rows are in parts; rows of other topics have to be decoded from the frames. `digest` is the frames'
     `TableDigest`; `ts_min` and `ts_max` bound their ts_recv. `kinds`, `claimed`, `unclaimed` and `undecoded` count
     frames: by kind; received, by topic; received that no topic claims; claimed that have no rows where some were
@@ -45,7 +46,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     claimed: dict[str, int]
     unclaimed: int
     undecoded: dict[str, int]
-    parts: dict[str, PartInfo]
+    partitions: dict[str, PartitionInfo]
     topics: dict[str, str]
     orders: Orders
     latest: int
@@ -58,8 +59,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     def rows(self) -> dict[str, int]:
         """Rows by topic."""
         rows: dict[str, int] = {}
-        for path, part in self.parts.items():
-            topic = path.partition("/")[0]
+        for name, part in self.partitions.items():
+            topic = name.partition("/")[0]
             rows[topic] = rows.get(topic, 0) + part.rows
         return rows
 

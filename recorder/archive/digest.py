@@ -66,7 +66,8 @@ class _ColumnDigest:
         kind = array.type
         if pa.types.is_map(kind):
             edges = np.asarray(array.offsets)
-            self._lengths.update(np.diff(edges).astype("<u4").tobytes())  # a null map has no entries
+            lengths = np.diff(edges)[np.asarray(array.is_valid())]  # a null map has no entries
+            self._lengths.update(lengths.astype("<u4").tobytes())
             for entries in (array.keys, array.items):
                 self._add_bytes(entries.slice(int(edges[0]), int(edges[-1] - edges[0])))
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
@@ -98,3 +99,10 @@ def _text_bytes(array: pa.Array) -> memoryview:
     _, offsets, data = array.buffers()
     edges = np.frombuffer(offsets, np.int32)[array.offset : array.offset + len(array) + 1]
     return memoryview(data)[int(edges[0]) : int(edges[-1])] if data is not None else memoryview(b"")
+
+
+def table_digest(table: pa.Table) -> str:
+    """Give the digest of a whole table."""
+    digest = TableDigest()
+    digest.update(table)
+    return digest.hexdigest()

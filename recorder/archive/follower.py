@@ -12,6 +12,7 @@ import select
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.commit import Commit
 from recorder.archive.layout import open_layout
 from recorder.errors import RecorderError
-from recorder.lock import ARCHIVER, Holder, RecorderLock
+from recorder.lock import ARCHIVER, RecorderLock
 from recorder.protocol.topics import load_topics
 
 _POLL: Final = 0.2
@@ -112,11 +113,12 @@ class Follower:
         return False
 
 
-def tell_parent(parent: Parent, news: Commit | Torn) -> None:
-    """Send what the archiver did."""
+def tell_parent(parent: Parent, lock: RecorderLock, news: Commit | Torn) -> None:
+    """Note and send what the archiver did."""
     if isinstance(news, Torn):
         parent.tell("torn", segment=str(news.segment), what=news.what, kept=str(news.kept) if news.kept else None)
         return
+    lock.note(news.session, news.last)
     parent.tell(
         "archived",
         session=news.session,
@@ -125,7 +127,7 @@ def tell_parent(parent: Parent, news: Commit | Torn) -> None:
         rows=news.rows,
         unclaimed=news.unclaimed,
         undecoded=news.undecoded,
-        parts=len(news.parts) + 1,
+        parts=len(news.partitions) + 1,
     )
 
 
@@ -139,8 +141,8 @@ def main(arguments: list[str]) -> int:
         layout = open_layout(Path(data))
         lock = RecorderLock(layout.journal(recorder), ARCHIVER, root=layout.root)
         lock.acquire(wait=_LOCK_WAIT)
-        lock.write(Holder(os.getpid(), session))
-        archiver = Archiver(layout, load_topics(), recorder, tell=lambda news: tell_parent(parent, news))
+        lock.take_over()
+        archiver = Archiver(layout, load_topics(), recorder, tell=partial(tell_parent, parent, lock))
     except RecorderError as exc:
         parent.tell("problem", what=str(exc), hint=exc.hint)
         return 1

@@ -45,6 +45,7 @@ class SegmentReader:
                     self._check(batch)
                     self.next_seq = batch.last_seq + 1
                     yield batch
+                self.header = self.header or scan.header
                 self.offset, self.finished = begin + scan.end, scan.finished
                 self.bad = scan.bad and Bad(begin + scan.bad.offset, scan.bad.what)
                 if len(chunk) < window:

@@ -108,7 +108,7 @@ def open_layout(root: Path) -> Layout:
     settings = root / _SETTINGS
     try:
         said = tomllib.loads(settings.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         what = f"{root} is no archive: it has no {_SETTINGS}" if root.is_dir() else f"there is no folder {root}"
         raise NotAnArchive(what, hint="name the folder that `recorder capture` writes with --data DIR") from None
     except PermissionError as exc:
@@ -134,7 +134,8 @@ def make_layout(root: Path, boundary: DayBoundary) -> Layout:
     if (root / _SETTINGS).exists():
         layout = open_layout(root)
     else:
-        foreign = [path.name for path in _entries(root) if not path.name.startswith(".")]
+        with disk_errors(root):
+            foreign = [path.name for path in _entries(root) if not path.name.startswith(".")]
         if foreign:
             raise NotAnArchive(
                 f"{root} holds other things ({', '.join(sorted(foreign)[:3])}) and is no archive",

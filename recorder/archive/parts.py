@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recorder.archive.commit import KEY
-from recorder.disk import make_folder, sync_folder, sync_path
+from recorder.disk import sync_folder
 from recorder.errors import Damaged
-from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic
 
 ROW_GROUP: Final = 131_072
@@ -34,19 +34,15 @@ def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any
     }
 
 
-def publish(tmp: Path, path: Path, *, root: Path) -> None:
-    """Sync a finished file and put it in its place; the caller syncs the folder of `path`."""
-    sync_path(tmp)
-    tmp.chmod(0o600)
-    make_folder(path.parent, below=root)
-    tmp.replace(path)
-
-
 def write_typed(table: pa.Table, topic: Topic, tmp: Path) -> None:
     """Write a typed part to `tmp`."""
-    metadata = {KEY: msgspec.json.encode({"topic": topic.name, "fingerprint": topic.fingerprint})}
-    schema = table.schema.with_metadata(metadata)
+    schema = table.schema.with_metadata(typed_metadata(topic))
     pq.write_table(table.cast(schema), tmp, row_group_size=ROW_GROUP, **_options(schema))
+
+
+def typed_metadata(topic: Topic) -> dict[bytes, bytes]:
+    """Give the metadata of a typed part's schema."""
+    return {KEY: msgspec.json.encode({"topic": topic.name, "fingerprint": topic.fingerprint})}
 
 
 def read_fingerprint(path: Path) -> str | None:
@@ -59,17 +55,20 @@ def read_fingerprint(path: Path) -> str | None:
         return None
 
 
-class FramesWriter:
-    """Writes a frames part row group by row group, so that memory does not grow with the segment."""
+class RowWriter:
+    """Writes a part row group by row group, so that memory does not grow with it.
 
-    def __init__(self, tmp: Path) -> None:
-        self.tmp = tmp
-        self._writer = pq.ParquetWriter(tmp, FRAMES, **_options(FRAMES, plain=("data",)))
+    `plain` names columns of which no dictionary is made: their values do not repeat.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> None:
+        self.path = path
+        self._writer = pq.ParquetWriter(path, schema, **_options(schema, plain=plain))
         self._pending: list[pa.Table] = []
         self._rows = 0
 
     def add(self, table: pa.Table) -> None:
-        """Take the next frames."""
+        """Take the next rows."""
         self._pending.append(table)
         self._rows += table.num_rows
         if self._rows >= ROW_GROUP:
@@ -78,13 +77,14 @@ class FramesWriter:
     def finish(self, metadata: dict[str, str]) -> None:
         """Write what is left, and the footer."""
         self._write()
-        self._writer.add_key_value_metadata(metadata)
+        if metadata:
+            self._writer.add_key_value_metadata(metadata)
         self._writer.close()
 
     def abandon(self) -> None:
         """Give the file up."""
         self._writer.close()
-        self.tmp.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
 
     def _write(self) -> None:
         if self._pending:
@@ -92,17 +92,24 @@ class FramesWriter:
             self._pending, self._rows = [], 0
 
 
-def read_part(path: Path, *, columns: list[str] | None = None, filters: Any = None) -> pa.Table:
+def read_part(path: Path, *, columns: list[str] | None = None) -> pa.Table:
     """Read a part, checking page checksums; `Damaged` names the file that cannot be read."""
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        names = None if columns is None else [name for name in columns if name in file.schema_arrow.names]
-        table = file.read(columns=names, use_threads=True)
+        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
     except (pa.ArrowInvalid, OSError) as exc:
         if isinstance(exc, FileNotFoundError):
             raise
         raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
-    return table if filters is None else table.filter(filters)
+
+
+def row_groups(path: Path) -> Iterator[pa.Table]:
+    """Read a part some row group at a time; `Damaged` if it cannot be read."""
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        for batch in file.iter_batches(ROW_GROUP):
+            yield pa.Table.from_batches([batch])
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="run `recorder verify`") from exc
 
 
 def sync_folders(folders: set[Path]) -> None:

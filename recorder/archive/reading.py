@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from recorder.archive.catalog import frames_parts
 from recorder.archive.commit import Commit
+from recorder.archive.covered import covered_partitions, covered_rows
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
-from recorder.archive.parts import read_part
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder, Orders
 from recorder.protocol.segment import CODES, FrameBatch, concat, tail
@@ -161,6 +161,16 @@ class Reader:
         """List the recorders that recorded anything."""
         return sorted(list_pieces(self.layout))
 
+    def session_start(self, moment: int) -> int:
+        """Find when the earliest session that ran at a moment began (microseconds); the moment itself if none did."""
+        starts = [moment]
+        for pieces in list_pieces(self.layout).values():
+            before = [piece for piece in pieces if _begin(piece) < moment]
+            if before:
+                session = before[-1].session
+                starts.append(min(_begin(piece) for piece in before if piece.session == session))
+        return min(starts)
+
     def _stream(
         self, recorder: str, read: Callable[[Piece, int], Iterator[tuple[int, Any]]], span: Span
     ) -> Iterator[Any]:
@@ -220,9 +230,9 @@ class Reader:
         if commit is None or commit.topics.get(topic.name) != topic.fingerprint:
             return self._decoded(piece, topic, conids, columns)
         tables = []
-        for path, conid in _typed_paths(commit, topic.name):
+        for conid in covered_partitions(commit, topic.name):
             if conids is None or conid in conids:
-                table = read_part(self.layout.root / path, columns=list(columns))
+                table = covered_rows(self.layout, commit, topic, conid, columns=columns)
                 tables.append(_with_partition(table, commit.date, conid))
         return _in_order(tables, topic, columns), commit.last
 
@@ -233,7 +243,7 @@ class Reader:
         decoder = Decoder(self.topics, self._orders_before(piece))
         schema = topic_schema(topic)
         tables, last_seq = [], piece.first - 1
-        date = self._date(piece)
+        date = self.date_of(piece)
         for batch in frame_batches(piece):
             last_seq = batch.last_seq
             rows = decoder.decode(batch).rows.get(topic.name)
@@ -246,7 +256,8 @@ class Reader:
             tables.append(table)
         return _in_order(tables, topic, columns), last_seq
 
-    def _date(self, piece: Piece) -> str:
+    def date_of(self, piece: Piece) -> str:
+        """Give the date of a piece's frames."""
         if piece.commit is not None:
             return piece.commit.date
         reader = SegmentReader(piece.path)
@@ -277,18 +288,20 @@ class Reader:
         return decoder.orders
 
 
+def _begin(piece: Piece) -> int:
+    """Find a piece's lowest ts_recv; of a segment, that of its first frames."""
+    if piece.commit is not None:
+        return piece.commit.ts_min
+    for batch in SegmentReader(piece.path).batches():
+        return int(batch.ts_recv.min())
+    return 2**63 - 1
+
+
 def _is_behind(piece: Piece, position: Position) -> bool:
     """Say whether all of the piece was given; a segment may have grown since."""
     if piece.commit is None:
         return piece.session < position.session
     return (piece.session, piece.commit.last) <= position
-
-
-def _typed_paths(commit: Commit, topic: str) -> Iterator[tuple[str, int]]:
-    for path in commit.parts:
-        name, _, conid, _ = path.split("/")
-        if name == topic:
-            yield path, int(conid.removeprefix("conid="))
 
 
 def _with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,13 +30,8 @@ class ArchiverProcess:
         self._hear = hear
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._stopping = False
-        self.restarts = 0
-
-    @property
-    def pid(self) -> int | None:
-        """The process, while there is one."""
-        return self._process.pid if self._process is not None else None
+        self._stop = asyncio.Event()
+        self._deaths = 0
 
     async def start(self) -> None:
         """Start it, and keep it running until `stop`."""
@@ -45,7 +41,7 @@ class ArchiverProcess:
     async def stop(self, *, within: float) -> None:
         """Let it archive everything and end; `RecorderError` if it cannot in `within` seconds: the journal keeps it."""
         assert self._keeper is not None, "only a started archiver is stopped"
-        self._stopping = True
+        self._stop.set()
         self._say_stop()
         try:
             await asyncio.wait_for(self._keeper, within)
@@ -59,11 +55,13 @@ class ArchiverProcess:
             ) from None
 
     async def _spawn(self) -> None:
+        """Start the process, in a group of its own: a terminal's Ctrl-C is the capture's business."""
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE,
+            process_group=0,
         )
 
     def _say_stop(self) -> None:
@@ -75,23 +73,34 @@ class ArchiverProcess:
         while True:
             assert self._process is not None, "it was spawned"
             code = await self._listen(self._process)
-            if self._stopping and code == 0:
+            if self._stop.is_set() and code == 0:
                 return
-            if self._stopping and self.restarts >= len(_PAUSES):
+            if self._stop.is_set() and self._deaths >= len(_PAUSES):
                 raise RecorderError(
                     "the last frames could not be archived; they are safe in the journal",
                     hint="see the archiver's messages above, then run `recorder flush`",
                 )
-            pause = _PAUSES[min(self.restarts, len(_PAUSES) - 1)]
-            self.restarts += 1
-            self._hear({"event": "died", "code": code, "pause": pause})
-            await asyncio.sleep(pause)
+            await self._pause(code)
             await self._spawn()
-            if self._stopping:
+            if self._stop.is_set():
                 self._say_stop()
+
+    async def _pause(self, code: int) -> None:
+        """Wait longer with each death in a row, but not while the capture waits for its last frames."""
+        pause = _PAUSES[min(self._deaths, len(_PAUSES) - 1)]
+        self._deaths += 1
+        self._hear({"event": "died", "code": code, "pause": pause})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stop.wait(), pause)
 
     async def _listen(self, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None, "it was opened as a pipe"
         async for line in process.stdout:
-            self._hear(msgspec.json.decode(line))
+            try:
+                said = msgspec.json.decode(line)
+            except msgspec.DecodeError:
+                continue  # it was killed amid a line
+            if said["event"] == "archived":
+                self._deaths = 0
+            self._hear(said)
         return await process.wait()

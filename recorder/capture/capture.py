@@ -78,6 +78,11 @@ class Capture:
             self.counters.state = "stopping"
             self._stop.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
     def status(self) -> Status:
         """Look at the counters."""
         journal = self._journal
@@ -200,7 +205,11 @@ class Capture:
         self._conversation = Conversation(session, self._journal, on_frame=self._count, on_news=self._on_news)
         await self._conversation.open(settings.gateway, cookies=cookies, tls=self._tls)
         self._was_connected = True
-        self.counters.state, self.counters.problem = "connected", None
+        self.counters.problem = None
+        if not self.stopping:
+            self.counters.state = "connected"
+        if self._journal.under_pressure:
+            self._conversation.pause()
         await self._conversation.hold(self._stop)
 
     def _count(self) -> None:
@@ -268,9 +277,8 @@ class Capture:
     def _on_pressure(self, high: bool) -> None:  # noqa: FBT001  the journal's callback
         self._mark("backpressure", high=high, unwritten=self._journal.unwritten)
         _log.warning("the disk is too slow: reading %s", "pauses" if high else "goes on")
-        wire = self._conversation.wire if self._conversation is not None else None
-        if wire is not None:
-            (wire.pause if high else wire.resume)()
+        if self._conversation is not None:
+            (self._conversation.pause if high else self._conversation.resume)()
 
     def _mark(self, event: Event, **details: Any) -> None:
         self._journal.note(encode_mark(event, **details))
@@ -281,7 +289,12 @@ class Capture:
             await self._journal.close()
         except DiskError as exc:
             self._fatal = exc
-        await self._archiver.stop(within=_ARCHIVE_WITHIN)
+        try:
+            await self._archiver.stop(within=_ARCHIVE_WITHIN)
+        except RecorderError as exc:
+            if self._fatal is None:
+                raise
+            _log.warning("%s", exc)  # what ended the capture says more
         if self._fatal is not None:
             raise self._fatal
 
@@ -290,7 +303,7 @@ def stop_on_signals(capture: Capture) -> None:
     """Stop the capture cleanly at the first SIGINT or SIGTERM, at once at the second: the journal keeps what came."""
 
     def handle(number: int) -> None:
-        if capture.counters.state == "stopping":
+        if capture.stopping:
             os._exit(1)
         capture.stop(signal.Signals(number).name)
 

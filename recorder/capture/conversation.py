@@ -53,6 +53,16 @@ class Conversation:
         self._journal.note(encode_mark("connected", gateway=gateway))
         _log.info("connected to %s", gateway)
 
+    def pause(self) -> None:
+        """Stop reading: the journal's memory is full."""
+        if self.wire is not None:
+            self.wire.pause()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.wire is not None:
+            self.wire.resume()
+
     async def hold(self, stop: asyncio.Event) -> None:
         """Talk until the connection ends, the session is lost, or `stop` is set; then leave."""
         wire = self.wire
@@ -62,6 +72,7 @@ class Conversation:
         try:
             while not closed.done() and not stopped.done() and self._session.state is not LOST:
                 await self._turn(wire, closed, stopped)
+            self._tell_news()  # why it was lost, say
         finally:
             for task in (closed, stopped, *self._errands):
                 task.cancel()
@@ -72,8 +83,7 @@ class Conversation:
         session = self._session
         self._wake.clear()
         session.tick(self._loop.time())
-        for news in session.news():
-            self._tell(news)
+        self._tell_news()
         for text in session.texts():
             if not await self._send(wire, text):
                 return
@@ -117,13 +127,14 @@ class Conversation:
             if session.has_output:
                 self._wake.set()
 
-    def _tell(self, news: News) -> None:
-        if news.what == "subscribed":
-            self._journal.note(encode_mark("subscribed", topic=news.topic, text=news.text))
-        else:
-            _log.log(logging.INFO if news.what in _EXPECTED else logging.WARNING, "%s", news.text)
-        errand = self._on_news(news)
-        if errand is not None:
-            task = asyncio.create_task(errand)
-            self._errands.add(task)
-            task.add_done_callback(self._errands.discard)
+    def _tell_news(self) -> None:
+        for news in self._session.news():
+            if news.what == "subscribed":
+                self._journal.note(encode_mark("subscribed", topic=news.topic, text=news.text))
+            else:
+                _log.log(logging.INFO if news.what in _EXPECTED else logging.WARNING, "%s", news.text)
+            errand = self._on_news(news)
+            if errand is not None:
+                task = asyncio.create_task(errand)
+                self._errands.add(task)
+                task.add_done_callback(self._errands.discard)

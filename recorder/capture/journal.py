@@ -92,7 +92,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         self._on_failure = on_failure
         self._on_pressure = on_pressure
-        self._under_pressure = False
+        self.under_pressure = False
         self._handed = 0
         self._flushed = 0
         self._ends: deque[tuple[int, int]] = deque()
@@ -173,8 +173,9 @@ class Journal:
         self._segment_bytes += size
         if self._segment_frames >= self._limits.flush_frames or self._segment_bytes >= self._limits.flush_bytes:
             self.rotate()
-        if not self._under_pressure and self.unwritten > self._limits.journal_memory:
-            self._under_pressure = self._writer.wants_notice = True
+        if not self.under_pressure and self.unwritten > self._limits.journal_memory:
+            self.under_pressure = self._writer.wants_notice = True
+            self._loop.call_soon(self._look_at_writer)  # it may have written all before it knew
             self._on_pressure(True)
 
     def _notified(self) -> None:
@@ -185,8 +186,8 @@ class Journal:
         if self._writer.failure is not None and self.failure is None:
             self.failure = self._writer.failure
             self._on_failure(self.failure)
-        if self._under_pressure and self.unwritten < self._limits.journal_memory // 2:
-            self._under_pressure = self._writer.wants_notice = False
+        if self.under_pressure and self.unwritten < self._limits.journal_memory // 2:
+            self.under_pressure = self._writer.wants_notice = False
             self._on_pressure(False)
 
 
@@ -216,11 +217,17 @@ class _Writer(threading.Thread):
             while self._step():
                 pass
         except OSError as exc:
-            self.failure = DiskError(
-                f"the journal cannot be written: {self._path}: {exc.strerror or exc}",
-                hint="free or replace the disk, then start the capture again: what was written before is safe",
-            )
-            self.notify()
+            self._fail(exc.strerror or str(exc))
+        except BaseException as exc:
+            self._fail(repr(exc))  # a defect; a journal that stands still must not look as if it wrote
+            raise
+
+    def _fail(self, why: str) -> None:
+        self.failure = DiskError(
+            f"the journal cannot be written: {self._path}: {why}",
+            hint="free or replace the disk, then start the capture again: what was written before is safe",
+        )
+        self.notify()
 
     def _step(self) -> bool:
         timeout = None if self._sync_due is None else max(0.0, self._sync_due - time.monotonic())

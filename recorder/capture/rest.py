@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
@@ -131,4 +132,7 @@ class Rest:
 
 def _reason(exc: BaseException) -> str:
     cause: Any = getattr(exc, "os_error", exc)
+    number = getattr(cause, "errno", None)
+    if type(number) is int and number > 0:
+        return os.strerror(number)  # asyncio's own text names the address once more, and not what happened
     return str(getattr(cause, "strerror", None) or cause or type(exc).__name__)

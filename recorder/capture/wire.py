@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +20,8 @@ Sink = Callable[[bytes, int], None]
 """Takes a message as bytes, and its code (`segment.IN_TEXT` or `segment.IN_BINARY`)."""
 
 _CLOSE_TIMEOUT: Final = 10.0
+_quiet_log: Final = logging.getLogger(f"{__name__}.websockets")
+_quiet_log.setLevel(logging.INFO)  # the library's debug lines show cookies and frames, and thereby tokens
 _TEXT, _BINARY, _CONTINUED = Opcode.TEXT, Opcode.BINARY, Opcode.CONT
 
 
@@ -72,6 +75,7 @@ async def open_wire(base_url: str, *, sink: Sink, cookies: Mapping[str, str], tl
             create_connection=partial(Wire, sink=sink),  # type: ignore[arg-type]  # it is called, never subclassed
             additional_headers={"Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items())},
             user_agent_header="ibkr-recorder",
+            logger=_quiet_log,
             ssl=tls,
             proxy=None,
             compression=None,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from operator import itemgetter
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
 import typer
@@ -20,11 +20,26 @@ from recorder.errors import UsageError
 from recorder.types import KINDS, Frame, Kind
 
 if TYPE_CHECKING:
-    from recorder.library import Archive
-    from recorder.protocol.digest import ContentDigest
+    from recorder.archive.reading import Reader, Span
+    from recorder.protocol.topics import Topic as TopicFile
+    from recorder.protocol.topics import Topics
+    from recorder.replay.events import Event
 
-_BATCH: Final = 1000  # lines written at once, where nothing paces them
+_BATCH: Final = 1000  # lines written at once, unless they are paced
+_EXTRA: Final = "extra"
 _encode: Final = msgspec.json.Encoder().encode_lines
+
+Line = dict[str, Any]
+Stamped = Iterator[tuple[int, Any]]
+
+
+class _Choice(NamedTuple):
+    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times and kinds."""
+
+    topics: list[TopicFile] | None
+    conids: list[int] | None
+    span: Span
+    kinds: frozenset[Kind]
 
 
 def replay(  # noqa: PLR0917  typer reads options from the signature
@@ -36,7 +51,7 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     speed: Annotated[
         str, typer.Option(metavar="max|N", help="max: as fast as can be; 1: as it was received; 20: 20 times as fast.")
     ] = "max",
-    raw: Annotated[bool, typer.Option("--raw", help="Frames as they were received, instead of rows.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Frames, byte for byte, instead of rows.")] = False,
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND,…", help=f"With --raw: only frames of these: {', '.join(KINDS)}.")
     ] = None,
@@ -44,7 +59,7 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
 ) -> None:
     """Print what was recorded as JSON lines, in order.
 
-    A line is a row of a topic's table: its topic, then every value that is not absent. With --raw it is a frame, and
+    A line is a row of a topic's table: the topic, then every value that is not absent. With --raw it is a frame, and
     at the end the content digests of the received frames are printed on standard error. What is still in the journal
     is included.
 
@@ -55,24 +70,186 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
       recorder replay --raw --speed 20 | head
     """
     if kind and not raw:
-        raise UsageError("--kind goes with --raw only", hint="choose rows with --topic, or add --raw")
-    parse_time(start, option="--start"), parse_time(end, option="--end")  # an error names the option
-    chosen: dict[str, Any] = {
-        "conids": _conids(conid),
-        "start": start,
-        "end": end,
-        "speed": _speed(speed),
-    }
-    kinds = _kinds(kind)
-    from recorder.library import Archive  # noqa: PLC0415  pyarrow takes a moment to import; errors above come before
+        raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
+    bounds = parse_time(start, option="--start"), parse_time(end, option="--end")
+    conids, kinds, factor = _conids(conid), _kinds(kind), _speed(speed)
+    folder = data_folder(data, config)
+    from recorder.archive.layout import open_layout  # noqa: PLC0415  pyarrow takes a moment; errors above come before
+    from recorder.archive.reading import Reader, Span  # noqa: PLC0415
+    from recorder.protocol.topics import load_topics  # noqa: PLC0415
 
-    archive = Archive(data_folder(data, config))
-    topics = split(topic) or None
-    write = _Lines(paced=chosen["speed"] is not None, bounds=archive.bounds(start=start, end=end)).write
-    if raw:
-        tally = _Tally(archive)
-        found = archive.frames(topics=topics, kinds=kinds, **chosen)
-        write(map(_frame_line, found if conid else tally.counting(found)))
-        tally.print()
-    else:
-        write(_row_lines(archive, topics, chosen))
+    reader = Reader(open_layout(folder), load_topics())
+    topics = [reader.topics[name] for name in split(topic)] or None
+    choice = _Choice(topics, conids, Span(*bounds), kinds)
+    (_print_frames if raw else _print_rows)(reader, choice, factor)
+
+
+def _conids(given: list[str] | None) -> list[int] | None:
+    texts = split(given)
+    for text in texts:
+        if not (text.isascii() and text.isdigit()):
+            raise UsageError(f"--conid: {text!r} is not a contract id", hint="write digits only, such as 265598")
+    return [int(text) for text in texts] or None
+
+
+def _kinds(given: list[str] | None) -> frozenset[Kind]:
+    texts = split(given)
+    for text in texts:
+        if text not in KINDS:
+            raise UsageError(f"--kind: {text!r} is no kind of frame", hint=f"use one of: {', '.join(KINDS)}")
+    return frozenset(kind for kind in KINDS if kind in texts or not texts)
+
+
+def _speed(text: str) -> float | None:
+    """Read a speed; None is as fast as can be."""
+    if text == "max":
+        return None
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise UsageError(f"--speed: {text!r} is no speed", hint="write max, 1, or a number such as 20")
+    return factor
+
+
+def _print_rows(reader: Reader, choice: _Choice, speed: float | None) -> None:
+    from recorder.replay.events import replay as rows_of  # noqa: PLC0415  as in `replay`
+
+    topics = list(reader.topics) if choice.topics is None else choice.topics
+    columns = [column.name for topic in topics for column in topic.columns]
+    stamped = rows_of(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
+    lines = _row_lines({topic.name: topic for topic in topics})
+    _print(stamped, lines, reader, choice.span, speed=speed)
+
+
+def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
+    """Make what turns rows into lines; of each topic's record class it is worked out once how."""
+    plans: dict[type[Any], _Plan] = {}
+
+    def line(event: Event) -> Line:
+        plan = plans.get(type(event))
+        if plan is None:
+            plan = plans[type(event)] = _plan(type(event), topics[event.topic])
+        values = zip(plan.names, plan.values(event), strict=True)
+        row = {name: value for name, value in values if value is not None and value == value}  # noqa: PLR0124  NaN
+        for name in plan.times:
+            if name in row:
+                row[name] = format_instant(row[name])
+        if _EXTRA in row:
+            row[_EXTRA] = dict(row[_EXTRA])
+        return {"topic": event.topic, **row}
+
+    return line
+
+
+class _Plan(NamedTuple):
+    """How a record becomes a line: its names in the table's order, what takes their values, which are times."""
+
+    names: list[str]
+    values: Callable[[Any], tuple[Any, ...]]
+    times: list[str]
+
+
+def _plan(record: type[Any], topic: TopicFile) -> _Plan:
+    fields: tuple[str, ...] = record._fields  # a named tuple's; nothing private
+    own = [column.name for column in topic.columns]
+    names = [*(name for name in fields if name not in own and name != _EXTRA), *own, _EXTRA]
+    times = ["ts_recv", "ts_event", *(column.name for column in topic.columns if column.type == "timestamp")]
+    return _Plan(names, itemgetter(*map(fields.index, names)), times)
+
+
+def _print_frames(reader: Reader, choice: _Choice, speed: float | None) -> None:
+    from recorder.replay.frames import frames  # noqa: PLC0415  as in `replay`
+
+    stamped = frames(reader, span=choice.span, kinds=choice.kinds, topics=choice.topics, conids=choice.conids)
+    if choice.conids is not None:  # of some contracts there is nothing to compare a digest with
+        _print(stamped, _frame_line, reader, choice.span, speed=speed)
+        return
+    tally = _Tally(reader.topics)
+    _print(tally.counting(stamped), _frame_line, reader, choice.span, speed=speed)
+    tally.print()
+
+
+def _frame_line(frame: Frame) -> Line:
+    line: Line = frame._asdict()
+    line["ts_recv"] = format_instant(frame.ts_recv)
+    try:
+        line["data"] = frame.data.decode()
+    except UnicodeDecodeError:
+        line["data_base64"] = line.pop("data")  # bytes are written as base64
+    return line
+
+
+class _Tally:
+    """Counts and digests the received frames that pass, by topic."""
+
+    def __init__(self, topics: Topics) -> None:
+        from recorder.protocol.digest import ContentDigest  # noqa: PLC0415  as in `replay`
+
+        self._topics = topics
+        self._make = ContentDigest
+        self._digests: dict[str, ContentDigest] = {}
+
+    def counting(self, stamped: Iterator[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
+        """Give what is given, counted."""
+        from recorder.protocol.envelope import wire_topic  # noqa: PLC0415  as in `replay`
+
+        for pair in stamped:
+            frame = pair[1]
+            topic = self._topics.claiming(wire_topic(frame.data)) if frame.kind == "in" else None
+            if topic is not None:
+                digest = self._digests.get(topic.name)
+                if digest is None:
+                    digest = self._digests[topic.name] = self._make(topic.name)
+                digest.add(frame.data)
+            yield pair
+
+    def print(self) -> None:
+        """Print count and digest of each topic on standard error."""
+        for name, digest in sorted(self._digests.items()):
+            print(f"  {name:<16} {digest.count:>12,} frames  {digest.hexdigest()}", file=sys.stderr)
+
+
+def _print(stamped: Stamped, line: Callable[[Any], Line], reader: Reader, span: Span, *, speed: float | None) -> None:
+    """Print each element as a line, when it is due."""
+    from recorder.replay.pace import paced  # noqa: PLC0415  as in `replay`
+
+    seconds = _seconds(reader, span)
+    on_terminal = sys.stdout.isatty()  # a bar would stand among the lines
+    with nullcontext(None) if on_terminal else progress("replay", total=seconds) as done:
+        watched = stamped if done is None else _watched(stamped, done)
+        elements = (element for _, element in watched) if speed is None else paced(watched, speed=speed)
+        _write(map(line, elements), at_once=_BATCH if speed is None else 1)
+
+
+def _write(lines: Iterator[Line], *, at_once: int) -> None:
+    out = sys.stdout.buffer
+    while batch := list(islice(lines, at_once)):
+        out.write(_encode(batch))
+        if at_once == 1:
+            out.flush()  # whoever reads wants it when it is due
+
+
+def _watched(stamped: Stamped, done: Callable[[float], None]) -> Stamped:
+    """Give what is given, and tell now and then how many seconds of the recording that is."""
+    first: int | None = None
+    for number, pair in enumerate(stamped):
+        if first is None:
+            first = pair[0]
+        if number % _BATCH == 0:
+            done((pair[0] - first) / 1e6)
+        yield pair
+
+
+def _seconds(reader: Reader, span: Span) -> float | None:
+    """Estimate how many seconds are to be replayed; None where only the journal knows."""
+    from recorder.archive.reading import list_pieces  # noqa: PLC0415  as in `replay`
+
+    pieces = (piece for found in list_pieces(reader.layout).values() for piece in found if piece.touches(span))
+    commits = [piece.commit for piece in pieces if piece.commit is not None]
+    if not commits:
+        return None
+    first, last = min(commit.ts_min for commit in commits), max(commit.ts_max for commit in commits)
+    begin = first if span.start is None else max(first, span.start)
+    return ((last if span.end is None else min(last, span.end)) - begin) / 1e6

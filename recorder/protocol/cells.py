@@ -21,7 +21,7 @@ Reject = Callable[[int, Any], None]
 CellParser = Parser | Literal["bare_price", "conid"]
 """Parsers of topic files, and two that the decoder chooses: a price whose letter no column keeps, and a contract."""
 
-_PARSERS: Final[Mapping[CellParser, Callable[[Any], Any]]] = {**PARSERS, "bare_price": parse_bare_price}
+_PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {"bare_price": parse_bare_price, **dict(PARSERS.items())}
 _CONID: Final = re.compile(r"([0-9]{1,18})([^0-9].*)?", re.DOTALL)
 _ARROW_ERRORS: Final = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
@@ -61,15 +61,18 @@ def _type_of(parser: CellParser) -> pa.DataType:
 
 def _in_bulk(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     """Convert values that are all written alike; None if they are not, so that each has to be looked at."""
-    if kind == pa.float64() and type(values[0]) is not str:
+    if type(values[0]) is str:
+        return None if parser == "conid" else _texts(values, parser, kind)
+    if kind == pa.float64():
         return _numbers(values, float, kind)
     if kind == pa.int64() and type(values[0]) is int:
-        numbers = _numbers(values, int, kind)
-        return None if parser == "conid" and numbers is not None and pc.min(numbers).as_py() < 0 else numbers
+        return _whole(values, parser, kind)
     if parser == "time_ms" and type(values[0]) is int:
         return _milliseconds(values)
-    if type(values[0]) is not str or parser == "conid":
-        return None
+    return None
+
+
+def _texts(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     try:
         texts = pa.array(values, pa.string())
     except _ARROW_ERRORS:
@@ -86,6 +89,13 @@ def _numbers(values: list[Any], of: type, kind: pa.DataType) -> pa.Array | None:
         return pa.array(values, kind) if set(map(type, values)) <= {int, float} else None
     except _ARROW_ERRORS:
         return None
+
+
+def _whole(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
+    numbers = _numbers(values, int, kind)
+    if parser == "conid" and numbers is not None and pc.min(numbers).as_py() < 0:
+        return None
+    return numbers
 
 
 def _milliseconds(values: list[Any]) -> pa.Array | None:

@@ -18,6 +18,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import Any, Final, NamedTuple
@@ -77,23 +78,20 @@ class News(NamedTuple):
 def streams_of(topics: Iterable[Topic], *, targets: Iterable[str], fields: Iterable[str]) -> list[Stream]:
     """List the streams that the topics ask for; a target is a contract as the user writes it, `265598@NYSE`."""
     listed = msgspec.json.encode(list(fields)).decode()
-    streams = []
-    for topic in topics:
-        asked = topic.subscription
-        if asked is None:
-            continue  # comes by itself
-        for target in targets if asked.per == "contract" else ("",):
-            streams.append(
-                Stream(
-                    topic=topic.name,
-                    key=f"{topic.prefixes[0]}+{target}" if target else topic.prefixes[0],
-                    subscribe=asked.send.replace("{target}", target).replace("{fields}", listed),
-                    cancel=asked.cancel.replace("{target}", target),
-                    brokerage=asked.brokerage,
-                    renew=asked.renew,
-                )
-            )
-    return streams
+    wanted = list(targets)
+    return [
+        Stream(
+            topic=topic.name,
+            key=f"{topic.prefixes[0]}+{target}" if target else topic.prefixes[0],
+            subscribe=asked.send.replace("{target}", target).replace("{fields}", listed),
+            cancel=asked.cancel.replace("{target}", target),
+            brokerage=asked.brokerage,
+            renew=asked.renew,
+        )
+        for topic in topics
+        if (asked := topic.subscription) is not None  # else it comes by itself
+        for target in (wanted if asked.per == "contract" else ("",))
+    ]
 
 
 class ClientSession:
@@ -119,7 +117,9 @@ class ClientSession:
 
     @property
     def deadline(self) -> float:
-        """When `tick` has something to do."""
+        """When `tick` has something to do; never, once the connection is lost."""
+        if self.state is LOST:
+            return math.inf
         dates = [self._heartbeat_by, self._tic_at, self._renew_at, self._silence_at, *self._retry_at.values()]
         return min(date for date in dates if date is not None)
 
@@ -145,16 +145,22 @@ class ClientSession:
 
     def received(self, data: bytes, now: float) -> None:
         """Look at a frame. Market data, as `MARKET_DATA` tells it, may be left out unless `hears_all`."""
-        if MARKET_DATA in data:
+        if self.state is LOST:
+            return
+        if MARKET_DATA in data and b'"error"' not in data:
             self._silent.discard(wire_topic(data) or "")
             return
         frame = read_json(data)
         if type(frame) is not dict:
             return
-        handle = _HANDLERS.get(str(frame.get("topic")))
+        key = str(frame.get("topic"))
+        handle = _HANDLERS.get(key)
         if "error" in frame:
-            self._refused(frame, now)
-        elif handle is not None:
+            self._refused(key, str(frame["error"]), now)
+            return
+        self._silent.discard(key)
+        self._retries.pop(key, None)  # it flows: another refusal is a new one
+        if handle is not None:
             handle(self, frame, now)
         elif frame.get("message") == "waiting for session" and self.state is OPENED:
             self._texts.append(msgspec.json.encode({"session": self._token}).decode())
@@ -186,8 +192,8 @@ class ClientSession:
     def farewell(self) -> list[str]:
         """Give what to send before leaving: the broker keeps streams of a client that just goes, and counts them."""
         texts = [stream.cancel for stream in self._active.values()]
-        self._active.clear()
-        self._renew_at = None
+        self._streams.clear()
+        self._keep([])
         return texts
 
     def _on_system(self, frame: dict[str, Any], now: float) -> None:
@@ -217,7 +223,7 @@ class ClientSession:
         authenticated = self._sts.get("authenticated") is True
         if self.state is READY and not authenticated:
             self.state = WELCOMED
-            self._active = {key: stream for key, stream in self._active.items() if not stream.brokerage}
+            self._keep([stream for stream in self._active.values() if not stream.brokerage])
             self._news.append(News("not_authenticated", "the brokerage session is gone"))
         elif self.state is WELCOMED and authenticated:
             self.state = READY
@@ -236,16 +242,26 @@ class ClientSession:
             self._renew_at = self._renew_at or now + self._timing.renew_every
             self._silence_at = now + SILENCE
 
-    def _refused(self, frame: dict[str, Any], now: float) -> None:
+    def _keep(self, streams: Iterable[Stream]) -> None:
+        """Go on with these streams only: what waits for others, waits for nothing."""
+        self._active = {stream.key: stream for stream in streams}
+        self._silent &= self._active.keys()
+        self._retries = {key: pause for key, pause in self._retries.items() if key in self._active}
+        self._retry_at = {key: at for key, at in self._retry_at.items() if key in self._active}
+        if not any(stream.renew for stream in self._active.values()):
+            self._renew_at = None
+
+    def _refused(self, key: str, error: str, now: float) -> None:
         """Try a refused stream again, after pauses that grow to `RETRY_MOST` (cured 17 of 20 refusals of `sor`)."""
-        key = str(frame.get("topic"))
+        if self._token:
+            error = error.replace(self._token, "…")  # it may be our own session message that was not understood
         if key not in self._active or key in self._retry_at:
-            self._news.append(News("error", f"the gateway says: {frame.get('error')}"))
+            self._news.append(News("error", f"the gateway says: {error}"))
             return
         pause = min(self._retries.get(key, self._timing.reconnect_delay), RETRY_MOST)
         self._retries[key] = pause * 2
         self._retry_at[key] = now + pause
-        text = f"the gateway refused {key} ({frame.get('error')}); it is asked again in {pause:g} s"
+        text = f"the gateway refused {key} ({error}); it is asked again in {pause:g} s"
         self._news.append(News("refused", text, self._active[key].topic))
 
     def _lose(self, what: str, text: str) -> None:
@@ -254,7 +270,7 @@ class ClientSession:
 
 
 _HANDLERS: Final[Mapping[str, Any]] = {
-    "system": ClientSession._on_system,
-    "sts": ClientSession._on_status,
-    "tic": ClientSession._on_tic,
+    "system": ClientSession._on_system,  # noqa: SLF001  the table belongs to the class
+    "sts": ClientSession._on_status,  # noqa: SLF001
+    "tic": ClientSession._on_tic,  # noqa: SLF001
 }

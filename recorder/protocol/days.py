@@ -30,9 +30,9 @@ class DayBoundary:
     def __init__(self, text: str) -> None:
         clock, _, zone = text.strip().partition(" ")
         try:
-            self._time = time.fromisoformat(clock)
+            self._time = datetime.strptime(clock, "%H:%M").time()  # noqa: DTZ007  the zone comes next
             self._zone = ZoneInfo(zone.strip() or "UTC")
-        except (ValueError, ZoneInfoNotFoundError) as exc:
+        except (ValueError, OSError, ZoneInfoNotFoundError) as exc:  # OSError: `America` is a folder
             raise SettingError(
                 f"day_boundary {text!r} is not a time and a zone",
                 hint="write it as '00:00 UTC' or '17:00 America/Chicago'",

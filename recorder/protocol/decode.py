@@ -79,7 +79,7 @@ class Decoder:
         claimed = [_NO_TOPIC] * len(batch)
         undecoded: dict[str, int] = {}
         for frame, (code, data) in enumerate(zip(batch.code.tolist(), batch.payloads(), strict=True)):
-            if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714  this is the hot path
+            if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714, SIM109  this is the hot path
                 value = read_json(data)
                 number, topic = self._claim(value, data)
             elif kind_and_op(code)[0] == "rest":
@@ -93,9 +93,7 @@ class Decoder:
                 builders[number].add(frame, 0, value)
             elif missed := _add_rows(builders[number], frame, value, topic):
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
-        rows = {
-            builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count
-        }
+        rows = {builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count}
         return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
 
     def _claim(self, value: Any, data: bytes) -> tuple[int, Topic | None]:
@@ -122,7 +120,9 @@ class Decoder:
 
 def is_plain(topic: Topic) -> bool:
     """Say whether a frame of the topic is its row, with nothing to be added."""
-    return topic.rows == "frame" and topic.payload is None and not any(column.key in SPECIAL for column in topic.columns)
+    return (
+        topic.rows == "frame" and topic.payload is None and not any(column.key in SPECIAL for column in topic.columns)
+    )
 
 
 def column_parsers(topic: Topic) -> list[CellParser]:
@@ -227,7 +227,9 @@ class _Builder:
             "item": pa.array(self._items, pa.int32()),
         }
         if topic.event_time is not None:
-            columns["ts_event"] = to_column(cells.get(topic.event_time), "time_ms", count, self._reject(extra, topic.event_time))
+            columns["ts_event"] = to_column(
+                cells.get(topic.event_time), "time_ms", count, self._reject(extra, topic.event_time)
+            )
         for column, parser in zip(topic.columns, self._parsers, strict=True):
             if column.key in cells:
                 reject = self._reject(extra, column.key)
@@ -259,7 +261,9 @@ class _Builder:
     def _leftovers(self, cells: dict[str, Cells], extra: dict[int, Row]) -> None:
         """Put what no column takes into `extra`."""
         topic = self.topic
-        taken = {"topic", *(column.key for column in topic.columns), *topic.ignore, *topic.conid.keys, topic.event_time}
+        taken = {*(column.key for column in topic.columns), *topic.ignore, *topic.conid.keys, topic.event_time}
+        if topic.payload is None:
+            taken.add("topic")  # the frame's own
         for key, found in cells.items():
             if key in taken or key in self._special:
                 continue

@@ -36,7 +36,7 @@ class ContentDigest:
     def copy(self) -> ContentDigest:
         """Copy the digest with what was taken in so far."""
         twin = ContentDigest(self.topic)
-        twin.count, twin._lengths, twin._payloads = self.count, self._lengths.copy(), self._payloads.copy()  # noqa: SLF001
+        twin.count, twin._lengths, twin._payloads = self.count, self._lengths.copy(), self._payloads.copy()
         return twin
 
     def hexdigest(self) -> str:

@@ -53,7 +53,7 @@ def wire_topic(data: bytes) -> str | None:
     except _UNREADABLE:
         value = read_json(data)
     if type(value) is NotJson:
-        return bare_topic(value)
+        return bare_topic(str(value))
     topic = value.get("topic") if type(value) is dict else None
     return topic if type(topic) is str else None
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from recorder.errors import UsageError
 
-Instant = str | date | datetime
-"""A moment: an ISO date or time, a `datetime`, a `date` or a pandas `Timestamp`; naive means UTC."""
+Instant = str | date | datetime | int
+"""A moment: an ISO date or time, a `datetime`, a `date`, a pandas `Timestamp` (naive means UTC), or microseconds."""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -16,8 +16,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 def to_micros(value: Instant | None, *, what: str) -> int | None:
     """Give a moment as microseconds since the Unix epoch, None for None; a `UsageError` names `what` was no moment."""
-    if value is None:
-        return None
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value.strip())
@@ -25,6 +25,8 @@ def to_micros(value: Instant | None, *, what: str) -> int | None:
             raise UsageError(
                 f"{what}: {value!r} is not a time", hint="write 2026-11-20, 2026-11-20T14:30 or 2026-11-20T14:30-05:00"
             ) from exc
+    if not isinstance(value, date) or value != value:  # noqa: PLR0124  pandas' NaT is a datetime unlike itself
+        raise UsageError(f"{what}: {value!r} is not a time", hint="give a text, a datetime or a pandas Timestamp")
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day, tzinfo=UTC)
     return ((value if value.tzinfo else value.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND

@@ -18,6 +18,7 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import msgspec
@@ -68,7 +69,7 @@ class FrameBatch(NamedTuple):
         """Give each frame's bytes."""
         blob = bytes(self.blob)
         edges = self.offsets.tolist()
-        return [blob[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+        return [blob[start:end] for start, end in pairwise(edges)]
 
     def frames(self, recorder: str, session: str) -> Iterator[Frame]:
         """Give the frames one by one."""
@@ -170,17 +171,20 @@ class Scan:
         if left == 0:
             return None
         if left < _RECORD.size:
-            return self._stop("an incomplete record")
+            self._stop("an incomplete record")
+            return None
         length, crc = _RECORD.unpack_from(self._view, self.end)
         begin = self.end + _RECORD.size
         payload = self._view[begin : begin + length]
         if length == 0:
-            return self._stop("an empty record")
-        if len(payload) < length:
-            return self._stop("an incomplete record")
-        if zlib.crc32(payload, zlib.crc32(length.to_bytes(4, "little"))) != crc:
-            return self._stop("a record whose checksum does not match")
-        return payload
+            self._stop("an empty record")
+        elif len(payload) < length:
+            self._stop("an incomplete record")
+        elif zlib.crc32(payload, zlib.crc32(length.to_bytes(4, "little"))) != crc:
+            self._stop("a record whose checksum does not match")
+        else:
+            return payload
+        return None
 
     def _stop(self, what: str) -> None:
         self.bad = Bad(self.end, what)
@@ -210,7 +214,7 @@ def concat(batches: Sequence[FrameBatch]) -> FrameBatch:
     """Join batches that follow one another."""
     if len(batches) == 1:
         return batches[0]
-    for before, after in zip(batches, batches[1:], strict=False):
+    for before, after in pairwise(batches):
         assert after.first_seq == before.last_seq + 1, "batches do not follow one another"
     bases = np.cumsum([0, *(int(batch.offsets[-1]) for batch in batches[:-1])])
     offsets = [batch.offsets[:-1] + base for batch, base in zip(batches, bases, strict=True)]

@@ -14,7 +14,7 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -31,6 +31,7 @@ from recorder.protocol.server_requests import (
 )
 
 SECOND: Final = 1_000_000
+_ECHOED: Final = 40  # characters of an unknown topic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,8 +225,10 @@ class ServerSession:
             outputs.append(Reply(frame({"result": f"unsubscribed from {what}"})))
         return outputs
 
-    def _ended(self, names: Iterable[str], why: Literal["cancelled", "expired", "lost"]) -> list[Output]:
-        return [End(name, why) for name in names if self.streams.pop(name)]
+    def _ended(self, names: Sequence[str], why: Literal["cancelled", "expired", "lost"]) -> list[Output]:
+        for name in names:
+            del self.streams[name]
+        return [End(name, why) for name in names]
 
     def _first_expiry(self) -> int | None:
         """Find the next expiry: streams that expire stand in the order of their renewal, and all live equally long."""
@@ -238,4 +241,4 @@ def _joined(known: frozenset[str] | None, asked: frozenset[str] | None) -> froze
 
 
 def _unknown(what: str) -> Reply:
-    return Reply(frame({"error": f"Topic unknown {what}", "code": 1}))
+    return Reply(frame({"error": f"Topic unknown {what[:_ECHOED]}", "code": 1}))

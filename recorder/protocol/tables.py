@@ -61,8 +61,10 @@ def complete(table: pa.Table, schema: pa.Schema, *, session: str) -> pa.Table:
     count = table.num_rows
     present = set(table.column_names)
     arrays = [
-        pa.repeat(session, count) if field.name == "session"
-        else table[field.name] if field.name in present
+        pa.repeat(session, count)
+        if field.name == "session"
+        else table[field.name]
+        if field.name in present
         else pa.nulls(count, field.type)
         for field in schema
     ]

@@ -92,7 +92,8 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     counts as a list of one), or each entry of an object (`entry`; the entry's key is split at the first dot).
     `event_time` is the wire key of the broker's clock, in milliseconds. `columns` become columns of the table.
     `fields` are known too, but rare: they stay in `extra` as text until a loader asks for one by name.
-    `ignore` are envelope keys that repeat what the path or another column says.
+    `identity` names the columns that, with the contract, say what a row speaks of: values are carried forward within
+    it. `ignore` are envelope keys that repeat what the path or another column says.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fields: tuple[Column, ...] = msgspec.field(name="field", default=())
     default_fields: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -171,6 +173,7 @@ def parse_topic(text: str, *, path: Path) -> Topic:
         raise TopicFileError(f"{path}: {exc}") from exc
     names = [column.name for column in (*topic.columns, *topic.fields)]
     problems = [f"two columns named {name!r}" for name in {name for name in names if names.count(name) > 1}]
+    problems += [f"identity {name!r} is no column" for name in topic.identity if name not in names]
     problems += [f"column name {name!r} is the recorder's own" for name in names if name in RESERVED]
     if topic.name != path.stem:
         problems.append(f"the name {topic.name!r} is not the file's")

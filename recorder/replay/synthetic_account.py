@@ -37,11 +37,10 @@ class Account:
     def pnl(self) -> bytes:
         """Write the P&L frame."""
         value, paid = self._value(), sum(paid for _, paid in self._positions.values())
-        before = sum(held * contract.prior_close for contract, (held, _) in self._positions.items())
         net = self._cash + value
         figures = {
             "rowType": 1,
-            "dpl": round(value - before + self._realized, 2),
+            "dpl": round(value - paid + self._realized, 2),  # the first positions were paid at the prior close
             "nl": round(net, 2),
             "upl": round(value - paid, 2),
             "el": round(net * 0.9, 1),

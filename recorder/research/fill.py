@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from recorder.archive.reading import Reader, Span
 from recorder.protocol.topics import Topic
@@ -18,45 +19,47 @@ _KEEP: Final = ("date", "conid", "ts_recv", "ts_event", "session", "seq", "item"
 def load_filled(
     reader: Reader, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str] | None
 ) -> pa.Table:
-    """Read rows as `load_table`, with each absent value replaced by the contract's last one before it.
+    """Read rows as `load_table`, each absent value replaced by the last one of the same thing before it.
 
-    Values from before `start` count; what was never sent stays null. Only the topic's columns are filled.
+    The same thing is the contract and the topic's `identity`: the order, the account, the stream. Values from before
+    `start` count, back to the beginning of the session that ran then: a session begins with full rows. What was never
+    sent stays null.
     """
-    table = load_table(reader, topic, conids=conids, span=span, columns=columns)
-    filled = [name for name in table.column_names if name not in _KEEP]
-    if not filled or not table.num_rows:
+    wanted = None if columns is None else list(dict.fromkeys([*columns, *topic.identity]))
+    begin = span.start if span.start is None else reader.session_start(span.start)
+    table = load_table(reader, topic, conids=conids, span=Span(begin, span.end), columns=wanted)
+    filled = span.cut(_carry(table, topic))
+    if columns is None:
+        return filled
+    own = [name for name in table.column_names if name not in topic.identity or name in columns]
+    return filled.select(own)
+
+
+def _carry(table: pa.Table, topic: Topic) -> pa.Table:
+    """Carry values forward within each thing; the order of rows stays."""
+    if not table.num_rows:
         return table
-    before: dict[int, dict[str, pa.Scalar]] = {}
-    if span.start is not None:
-        earlier = load_table(reader, topic, conids=conids, span=Span(None, span.start), columns=columns)
-        before = {conid: _last(rows, filled) for conid, rows in _by_conid(earlier)}
-    order = pa.array(range(table.num_rows))
-    pieces = []
-    for conid, rows in _by_conid(table.append_column("_row", order)):
-        pieces.append(_carry(rows, filled, before.get(conid, {})))
-    return pa.concat_tables(pieces).sort_by("_row").drop_columns("_row")
+    things = _things(table, topic)
+    order = np.argsort(things, kind="stable")
+    ranks = np.arange(len(order))
+    begins = np.maximum.accumulate(np.where(np.append(True, np.diff(things[order]) != 0), ranks, 0))
+    back = np.argsort(order)
+    for number, name in enumerate(table.column_names):
+        column = table[name]
+        if name in _KEEP or column.null_count in (0, len(column)):
+            continue
+        valid = np.asarray(column.is_valid())[order]
+        last = np.maximum.accumulate(np.where(valid, ranks, -1))
+        source = np.where(last >= begins, order[last], -1)[back]
+        table = table.set_column(number, name, column.take(pa.array(source, mask=source < 0)))
+    return table
 
 
-def _by_conid(table: pa.Table) -> Iterable[tuple[int, pa.Table]]:
-    for conid in pc.unique(table["conid"]).to_pylist():
-        yield conid, table.filter(pc.equal(table["conid"], conid))
-
-
-def _last(rows: pa.Table, names: Iterable[str]) -> dict[str, pa.Scalar]:
-    last = {}
-    for name in names:
-        values = rows[name].drop_null()
-        if len(values):
-            last[name] = values[-1]
-    return last
-
-
-def _carry(rows: pa.Table, names: Iterable[str], before: dict[str, pa.Scalar]) -> pa.Table:
-    for name in names:
-        column = rows[name].combine_chunks()
-        if column.null_count:
-            filled = pc.fill_null_forward(column)
-            if name in before and filled.null_count:
-                filled = filled.fill_null(before[name])
-            rows = rows.set_column(rows.column_names.index(name), name, filled)
-    return rows
+def _things(table: pa.Table, topic: Topic) -> npt.NDArray[np.int64]:
+    """Give each row the number of the thing that it speaks of."""
+    things: npt.NDArray[np.int64] = table["conid"].to_numpy()
+    for name in topic.identity:
+        codes = table[name].combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
+        pairs = np.stack([things, codes])
+        things = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
+    return things

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
+from recorder.archive.catalog import typed_parts
+from recorder.archive.covered import covered_partitions, covers
 from recorder.archive.reading import Reader, Span, empty_table, list_pieces
 from recorder.protocol.cells import Cells, to_column
 from recorder.protocol.tables import topic_schema
@@ -96,14 +98,15 @@ def scan(reader: Reader, topic: Topic) -> ds.Dataset:
     """Give a topic as a lazy Arrow dataset with `date` and `conid`: parts on disk, the journal's rows in memory."""
     schema = topic_schema(topic)
     whole = pa.schema([*schema, pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
-    paths: list[str] = []
+    paths: set[str] = set()
     tables: list[pa.Table] = []
     for pieces in list_pieces(reader.layout).values():
         for piece in pieces:
             commit = piece.commit
             if commit is not None and commit.topics.get(topic.name) == topic.fingerprint:
-                own = (path for path in commit.parts if path.startswith(f"{topic.name}/"))
-                paths.extend(str(reader.layout.root / path) for path in own)
+                for conid in covered_partitions(commit, topic.name):
+                    parts = typed_parts(reader.layout, topic.name, commit.date, conid)
+                    paths.update(str(path) for path, name in parts if covers(name, commit))
             else:
                 table = reader.decode(piece, topic)
                 tables.append(table.select(whole.names).cast(whole))

@@ -1,0 +1,186 @@
+"""Rebuilding: a topic's tables derived again from the frames, date by date.
+
+1. Frames are the truth and are read only. A date's rows are written beside the old ones, and replace them in one step;
+   then the date's frames parts are written again with commits that answer for the new rows.
+2. Between the two steps, and when killed between them, readers decode the rows from the frames: they take typed rows
+   only where the commit names our schema. So before a date's rows are replaced, its commits stop answering for them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from recorder.archive.catalog import FramesPart, frames_parts
+from recorder.archive.commit import Commit, PartitionInfo, encode_commit
+from recorder.archive.covered import Coverage, partition_key
+from recorder.archive.digest import TableDigest
+from recorder.archive.layout import FRAMES, Layout, parse_part_name
+from recorder.archive.parts import RowWriter, row_groups, typed_metadata
+from recorder.archive.reading import Piece, frame_batches
+from recorder.archive.replacement import replace_date
+from recorder.disk import make_folder, sync_path
+from recorder.faults import point
+from recorder.protocol.decode import Decoder
+from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
+from recorder.protocol.tables import complete, topic_schema
+from recorder.protocol.topics import Topic, Topics
+
+
+class Rebuilt(NamedTuple):
+    """A date that was rebuilt: frames read, rows derived."""
+
+    date: str
+    frames: int
+    rows: int
+
+
+def rebuild(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:
+    """Derive a topic's rows again, in all dates; `done` hears how many frames were read so far."""
+    tmp = layout.root / ".tmp" / "rebuild"
+    if tmp.exists():
+        shutil.rmtree(tmp)
+    make_folder(tmp, below=layout.root)
+    work = _Work(layout, topics, topic, tmp, done)
+    rebuilt = [work.rebuild(date) for date in layout.dates(FRAMES)]
+    tmp.rmdir()
+    return rebuilt
+
+
+class _Work:
+    def __init__(self, layout: Layout, topics: Topics, topic: Topic, tmp: Path, done: Callable[[int], None]) -> None:
+        self._layout = layout
+        self._topics = topics
+        self._topic = topic
+        self._tmp = tmp
+        self._done = done
+        self._read = 0
+        self._orders: dict[str, dict[str, int]] = {}
+
+    def rebuild(self, date: str) -> Rebuilt:
+        parts = [part for part in frames_parts(self._layout) if part.date == date]
+        self._rewrite_commits(date, parts, {part.path: _without(part.commit(), self._topic) for part in parts})
+        parts = [part for part in frames_parts(self._layout) if part.date == date]
+        folder = self._tmp / self._topic.name
+        folder.mkdir(mode=0o700)
+        commits = {part.path: self._derive(part, folder) for part in parts}
+        old = self._layout.root / self._topic.name / f"date={date}"
+        coverage = Coverage(commits.values())
+        consumed = [
+            path for path in old.rglob("*.parquet") if (name := parse_part_name(path.name)) and name in coverage
+        ]
+        point("rebuild.derived")
+        replace_date(self._layout, folder, old, consumed=consumed)
+        point("rebuild.replaced")
+        self._rewrite_commits(date, parts, commits)
+        rows = sum(commit.rows.get(self._topic.name, 0) for commit in commits.values())
+        return Rebuilt(date, sum(commit.last - commit.first + 1 for commit in commits.values()), rows)
+
+    def _derive(self, part: FramesPart, folder: Path) -> Commit:
+        """Write a commit's rows; give the commit that answers for them."""
+        commit, topic = part.commit(), self._topic
+        decoder = Decoder(self._topics, self._orders.get(commit.session))
+        writers = _Writers(topic, folder, commit.session, part.name)
+        for batch in frame_batches(Piece(commit.recorder, commit.session, commit.first, part.path, commit)):
+            rows = decoder.decode(batch).rows.get(topic.name)
+            if rows is not None:
+                writers.add(rows.table, rows.conid)
+            self._read += len(batch)
+            self._done(self._read)
+        self._orders[commit.session] = decoder.orders
+        infos = {partition_key(topic.name, commit.date, conid): info for conid, info in writers.finish()}
+        return msgspec.structs.replace(
+            commit,
+            partitions=dict(sorted((_without(commit, topic).partitions | infos).items())),
+            topics=commit.topics | {topic.name: topic.fingerprint},
+            orders=decoder.orders,
+        )
+
+    def _rewrite_commits(self, date: str, parts: list[FramesPart], commits: dict[Path, Commit]) -> None:
+        """Write a date's frames parts again, with these commits in their footers."""
+        if all(part.commit() == commits[part.path] for part in parts):
+            return
+        folder = self._tmp / FRAMES
+        folder.mkdir(mode=0o700)
+        for part in parts:
+            target = folder / part.path.name
+            writer = None
+            for table in row_groups(part.path):
+                writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
+                writer.add(table)
+            assert writer is not None, "a commit has frames"
+            writer.finish(encode_commit(commits[part.path]))
+            sync_path(target)
+        replace_date(self._layout, folder, self._layout.frames(date), consumed=[part.path for part in parts])
+        point("rebuild.commits")
+
+
+def _without(commit: Commit, topic: Topic) -> Commit:
+    """Give the commit as it is when it does not answer for a topic's rows."""
+    prefix = f"{topic.name}/"
+    return msgspec.structs.replace(
+        commit,
+        partitions={key: info for key, info in commit.partitions.items() if not key.startswith(prefix)},
+        topics={name: fingerprint for name, fingerprint in commit.topics.items() if name != topic.name},
+    )
+
+
+class _Writers:
+    """One part a contract, written as rows come; rows wait in memory until a million of them are there."""
+
+    _MOST = 1_000_000
+
+    def __init__(self, topic: Topic, folder: Path, session: str, name: object) -> None:
+        self._topic = topic
+        self._folder = folder
+        self._session = session
+        self._name = str(name)
+        self._schema = topic_schema(topic)
+        self._waiting: list[tuple[pa.Table, npt.NDArray[np.int64]]] = []
+        self._count = 0
+        self._writers: dict[int, tuple[RowWriter, TableDigest]] = {}
+
+    def add(self, table: pa.Table, conid: npt.NDArray[np.int64]) -> None:
+        self._waiting.append((table, conid))
+        self._count += len(conid)
+        if self._count >= self._MOST:
+            self._write()
+
+    def _write(self) -> None:
+        if not self._waiting:
+            return
+        table = pa.concat_tables([table for table, _ in self._waiting], promote_options="default")
+        conids = np.concatenate([conid for _, conid in self._waiting])
+        self._waiting, self._count = [], 0
+        order = np.argsort(conids, kind="stable")
+        table, conids = table.take(order), conids[order]
+        starts = np.flatnonzero(np.append(True, conids[1:] != conids[:-1])).tolist()
+        for start, end in zip(starts, [*starts[1:], len(conids)], strict=True):
+            rows = complete(table.slice(start, end - start).combine_chunks(), self._schema, session=self._session)
+            writer, digest = self._writer(int(conids[start]))
+            writer.add(rows)
+            digest.update(rows)
+
+    def _writer(self, conid: int) -> tuple[RowWriter, TableDigest]:
+        found = self._writers.get(conid)
+        if found is None:
+            folder = self._folder / f"conid={conid}"
+            folder.mkdir(exist_ok=True, mode=0o700)
+            schema = self._schema.with_metadata(typed_metadata(self._topic))
+            found = self._writers[conid] = RowWriter(folder / self._name, schema), TableDigest()
+        return found
+
+    def finish(self) -> Iterator[tuple[int, PartitionInfo]]:
+        """Finish the parts; give what each holds."""
+        self._write()
+        for conid, (writer, digest) in sorted(self._writers.items()):
+            writer.finish({})
+            sync_path(writer.path)
+            yield conid, PartitionInfo(digest.rows, digest.hexdigest())
