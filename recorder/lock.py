@@ -15,6 +15,8 @@ from recorder.errors import LockHeld
 
 CAPTURE: Final = "lock"
 ARCHIVER: Final = "archiver.lock"
+MAINTENANCE: Final = "maintenance.lock"
+_WHAT: Final = {CAPTURE: "capture", ARCHIVER: "archiver", MAINTENANCE: "compaction or rebuild"}
 
 
 class Holder(msgspec.Struct, frozen=True):
@@ -88,7 +90,9 @@ class RecorderLock:
         holder = self._read()
         who = f"process {holder.pid}" if holder is not None else "another process"
         session = f", session {holder.session}," if holder is not None and holder.session else ""
-        what = "capture" if self.path.name == CAPTURE else "archiver"
+        what = _WHAT[self.path.name]
+        if self.path.name == MAINTENANCE:
+            return LockHeld(f"another {what} runs: {who} holds {self.path}", hint="wait until it is done")
         return LockHeld(
             f"recorder {self.path.parent.name!r} is in use: {who}{session} holds {self.path}",
             hint=f"stop that {what}, or give this one another name with --name",

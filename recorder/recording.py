@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import last_frame
 from recorder.archive.commit import Commit
+from recorder.archive.compaction import Compacted, compact, finished_dates
 from recorder.archive.layout import Layout, make_layout
+from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.capture.capture import Capture, Outcome, stop_on_signals
 from recorder.capture.place import Place, new_session
 from recorder.capture.plan import plan_streams
@@ -18,9 +22,9 @@ from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
 from recorder.disk import disk_errors
 from recorder.errors import ArchiveError, LockHeld, RecorderError
-from recorder.lock import ARCHIVER, CAPTURE, Holder, RecorderLock
+from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
-from recorder.protocol.topics import Topics, load_topics
+from recorder.protocol.topics import Topic, Topics, load_topics
 
 _ARCHIVER_WAIT: Final = 30.0  # the archiver of a capture that was killed ends by itself
 
@@ -100,3 +104,31 @@ def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[Commit
     finally:
         capture.release()
         archiver.release()
+
+
+def compact_finished(layout: Layout, *, before: str | None, done: Callable[[int], None]) -> list[Compacted]:
+    """Compact the finished dates before a date (None: the current one); `LockHeld` if another maintenance runs."""
+    today = layout.boundary.day_of(time.time_ns() // 1000).date.isoformat()
+    limit = today if before is None else before
+    with _maintenance(layout):
+        return compact(layout, finished_dates(layout, before=limit), done=done)
+
+
+def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:
+    """Derive a topic's tables again; `LockHeld` if another maintenance runs."""
+    with _maintenance(layout):
+        return rebuild(layout, topics, topic, done=done)
+
+
+@contextmanager
+def _maintenance(layout: Layout) -> Iterator[None]:
+    """Keep compactions and rebuilds apart: each replaces folders that it has read before."""
+    os.umask(0o077)
+    lock = RecorderLock(layout.root / "journal", MAINTENANCE, root=layout.root)
+    try:
+        lock.acquire()
+        lock.write(Holder(os.getpid()))
+        with disk_errors(layout.root):
+            yield
+    finally:
+        lock.release()

@@ -1,4 +1,4 @@
-"""What several tests share: archives in a temporary folder, sessions written by the real journal, an emulated gateway."""
+"""What several tests share: archives, sessions written by the real journal, an emulated gateway, commands."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ class Given(NamedTuple):
     op: Op = "text"
 
 
-def quote(number: int, *, conid: int = AAPL, **fields: str) -> bytes:
+def quote(number: int, fields: Mapping[str, str] | None = None, *, conid: int = AAPL) -> bytes:
     """Make a frame of market data; by default its bid tells its number."""
-    row = {"topic": f"smd+{conid}", "conid": conid, "_updated": NOON // 1000 + number}
-    return json.dumps(row | (fields or {"84": f"{number / 4}"})).encode()
+    row: dict[str, Any] = {"topic": f"smd+{conid}", "conid": conid, "_updated": NOON // 1000 + number}
+    return json.dumps(row | dict(fields or {"84": f"{number / 4}"})).encode()
 
 
 def quotes(count: int, *, first: int = 0, start: int = NOON, step: int = 1000, conid: int = AAPL) -> list[Given]:
@@ -257,7 +257,7 @@ class Recording:
         """Start it, and wait until it has subscribed."""
         made: asyncio.Future[Capture] = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(record(self.settings, ready=made.set_result))
-        await asyncio.wait({self._task, made}, return_when=asyncio.FIRST_COMPLETED)
+        await eventually(lambda: self._task.done() or made.done())
         if not made.done():
             await self._task
         self.capture = await made
@@ -288,10 +288,8 @@ class Recording:
 def settings_for(gateway: Gateway | str, data: Path, **settings: Any) -> CaptureSettings:
     """Make the settings of a quick capture."""
     url = gateway if isinstance(gateway, str) else gateway.base_url
-    return CaptureSettings(
-        **{"gateway": url, "conid": (str(AAPL),), "data": data, "write_within": 0.01, "reconnect_delay": 0.05}
-        | settings
-    )
+    quick: dict[str, Any] = {"conid": (str(AAPL),), "write_within": 0.01, "reconnect_delay": 0.05}
+    return CaptureSettings(gateway=url, data=data, **quick | settings)
 
 
 @asynccontextmanager

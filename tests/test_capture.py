@@ -201,7 +201,8 @@ async def test_one_digest_for_what_was_sent_captured_archived_and_replayed(tmp_p
     ):
         for number in range(3):
             await eventually(lambda: len(feed.wanted) == 4)
-            frames = [quote(one, conid=conid) for one in range(number * 100, number * 100 + 100) for conid in (AAPL, IBM)]
+            hundred = range(number * 100, number * 100 + 100)
+            frames = [quote(one, conid=conid) for one in hundred for conid in (AAPL, IBM)]
             await sent(running, feed, [*frames, order(number, conid=IBM), order(number, status="Filled")])
             await asyncio.sleep(0.5)
             if number == 1:
@@ -394,9 +395,7 @@ async def test_a_connection_without_heartbeats_is_replaced(tmp_path: Path) -> No
 
 
 @in_loop
-async def test_a_login_renewed_under_the_socket_is_noticed(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_login_renewed_under_the_socket_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The keep-alive's answer names another session: connect again, and say why."""
     caplog.set_level(logging.INFO, "recorder")
     feed, data = Script(), tmp_path / "data"

@@ -125,6 +125,11 @@ def free_port() -> int:
         return port
 
 
+def left(folder: Path) -> list[Path]:
+    """List what was recorded."""
+    return [*folder.rglob("*.seg"), *folder.rglob("*.parquet")]
+
+
 @in_loop
 async def test_a_gateway_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
     """And nothing is journaled."""
@@ -132,7 +137,7 @@ async def test_a_gateway_that_is_not_there_is_said_in_one_line(tmp_path: Path) -
     ended = await run(tmp_path, *capture_arguments(url))
 
     assert_complaint(ended, 1, f"no gateway at {url}", "Connection refused", "--gateway")
-    assert [*tmp_path.rglob("*.seg"), *tmp_path.rglob("*.parquet")] == []
+    assert [] == left(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -267,14 +272,14 @@ async def test_frames_survive_the_killing_of_the_capture(tmp_path: Path) -> None
         ended = await end(process)
         await eventually(lambda: not alive(archiver))
     before = market_data(tmp_path)
-    left = open_layout(tmp_path / "data").segments("main")
+    waiting = open_layout(tmp_path / "data").segments("main")
     commits = flush(open_layout(tmp_path / "data"), tell=lambda _news: None)
     again = flush(open_layout(tmp_path / "data"), tell=lambda _news: None)
 
     assert -signal.SIGKILL == ended.code
     assert "Traceback" not in ended.err
-    assert len(left) >= 1
-    assert len(commits) == len(left)
+    assert len(waiting) >= 1
+    assert len(waiting) == len(commits)
     assert [] == again
     recorded = market_data(tmp_path)
     assert before == recorded

@@ -12,6 +12,7 @@ from conftest import (
     AAPL,
     END_RECORD,
     NOON,
+    ROOT,
     SESSION,
     Given,
     archive,
@@ -93,6 +94,17 @@ def test_json_tells_sessions_and_torn_ends(layout: Layout, capsys: pytest.Captur
         "torn": [{"segment": str(torn), "what": said["torn"][0]["what"]}],
     }
     assert (kept.read_bytes(), err) == (b"\xff" * 5, "")
+
+
+def test_every_key_of_the_json_is_documented(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each stands in the command's section of docs/cli.md."""
+    write_session(layout, quotes(1), dead=True)
+    assert flush(layout, "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    section = (ROOT / "docs" / "cli.md").read_text("utf-8").partition("\n## recorder flush\n")[2].partition("\n## ")[0]
+
+    groups = [said, said["sessions"][0], said["torn"][0]]
+    assert [key for group in groups for key in group if f"`{key}`" not in section] == []
 
 
 def test_a_torn_end_is_a_warning_that_names_where_the_rest_is_kept(

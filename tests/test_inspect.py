@@ -8,7 +8,22 @@ from typing import Any
 
 import msgspec
 import pytest
-from conftest import AAPL, DAY, END_RECORD, IBM, NOON, SESSION, Given, archive, cut, order, quote, quotes, write_session
+from conftest import (
+    AAPL,
+    DAY,
+    END_RECORD,
+    IBM,
+    NOON,
+    ROOT,
+    SESSION,
+    Given,
+    archive,
+    cut,
+    order,
+    quote,
+    quotes,
+    write_session,
+)
 
 from recorder.archive.inventory import SAMPLES, take_inventory
 from recorder.archive.layout import Layout
@@ -20,6 +35,29 @@ from recorder.protocol.topics import Topics
 LATER = "20261121T120000bbbb"
 UNKNOWN = Given(NOON + 500, b'{"topic":"xyz+1","x":1}')
 STARTED = Given(NOON - 1000, b'{"event":"session_started","predecessor":null}', "mark")
+SESSIONS = [
+    {
+        "recorder": "main",
+        "session": SESSION,
+        "first": "2026-11-20T11:59:59.999000Z",
+        "last": "2026-11-20T12:00:00.002000Z",
+        "frames": 7,
+        "kinds": {"in": 6, "out": 0, "rest": 0, "mark": 1},
+        "end": "clean",
+        "torn": None,
+    },
+    {
+        "recorder": "main",
+        "session": LATER,
+        "first": "2026-11-21T12:00:00.000000Z",
+        "last": "2026-11-21T12:00:00.003000Z",
+        "frames": 4,
+        "kinds": {"in": 4, "out": 0, "rest": 0, "mark": 0},
+        "end": "open",
+        "torn": None,
+    },
+]
+"""What is told of the two sessions that the first test writes."""
 
 
 def inspect(layout: Layout, *options: str) -> int:
@@ -52,28 +90,7 @@ def test_json_counts_what_is_archived_and_what_is_in_the_journal(
         "data": str(layout.root),
         "format_version": 1,
         "day_boundary": "00:00 UTC",
-        "sessions": [
-            {
-                "recorder": "main",
-                "session": SESSION,
-                "first": "2026-11-20T11:59:59.999000Z",
-                "last": "2026-11-20T12:00:00.002000Z",
-                "frames": 7,
-                "kinds": {"in": 6, "out": 0, "rest": 0, "mark": 1},
-                "end": "clean",
-                "torn": None,
-            },
-            {
-                "recorder": "main",
-                "session": LATER,
-                "first": "2026-11-21T12:00:00.000000Z",
-                "last": "2026-11-21T12:00:00.003000Z",
-                "frames": 4,
-                "kinds": {"in": 4, "out": 0, "rest": 0, "mark": 0},
-                "end": "open",
-                "torn": None,
-            },
-        ],
+        "sessions": SESSIONS,
         "topics": [
             {
                 "topic": "market_data",
@@ -107,6 +124,18 @@ def test_json_counts_what_is_archived_and_what_is_in_the_journal(
         },
         "quarantine": [],
     }
+
+
+def test_every_key_of_the_json_is_documented(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each stands in the command's section of docs/cli.md."""
+    write_session(layout, [STARTED, *quotes(3), UNKNOWN])
+    said = document(layout, capsys)
+    whole = (ROOT / "docs" / "cli.md").read_text("utf-8")
+    section = whole.partition("\n## recorder inspect\n")[2].partition("\n## ")[0]
+
+    groups = [said, said["sessions"][0], said["sessions"][0]["kinds"], said["topics"][0], said["frames"]]
+    groups += [said["journal"], said["unclaimed"], said["unclaimed"]["samples"][0]]
+    assert [key for group in groups for key in group if f"`{key}`" not in section] == []
 
 
 def test_people_get_tables(layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:

@@ -104,7 +104,8 @@ def test_a_segment_holds_one_date(layout: Layout) -> None:
     """Also when the clock steps back over midnight, and forth again."""
     times = [-2, -1, 0, 1, -1, 2]  # microseconds from midnight
     write_session(layout, [Given(MIDNIGHT + offset, b"%d" % offset) for offset in times])
-    found = [(header.date, [frame.data for frame in frames]) for header, frames, _ in map(read, layout.segments("main"))]
+    segments = map(read, layout.segments("main"))
+    found = [(header.date, [frame.data for frame in frames]) for header, frames, _ in segments]
 
     assert [
         ("2026-11-20", [b"-2", b"-1"]),
@@ -301,9 +302,7 @@ async def test_a_journal_whose_folder_is_gone_fails_once_and_writes_no_more(layo
     assert 1 == len(list((layout.root / "elsewhere").iterdir()))
 
 
-def test_frames_that_cannot_be_masked_end_the_journal_aloud(
-    layout: Layout, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_that_cannot_be_masked_end_the_journal_aloud(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
     """A defect of ours in the writer must not look like a journal that is written."""
 
     class Broken(Masker):

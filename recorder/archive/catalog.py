@@ -10,6 +10,7 @@ from typing import NamedTuple
 from recorder.archive.commit import Commit, read_commit
 from recorder.archive.layout import Layout, PartName, parse_part_name
 from recorder.archive.parts import read_fingerprint
+from recorder.errors import Damaged
 from recorder.protocol.segment import parse_segment_name
 from recorder.protocol.topics import Topic
 
@@ -78,11 +79,17 @@ def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[t
 
 
 def foreign_schema(layout: Layout, topic: Topic) -> Path | None:
-    """Find a part of the topic whose schema is not ours; all its parts have one schema, so one look is enough."""
+    """Find a part of the topic whose schema is not ours; all its parts have one schema, so one look is enough.
+
+    A part that cannot be read is passed over here: it is for `verify` to report, and must not stop the archiver.
+    """
     for date in reversed(layout.dates(topic.name)):
         for conid in layout.conids(topic.name, date):
             for path, _ in typed_parts(layout, topic.name, date, conid):
-                return None if read_fingerprint(path) == topic.fingerprint else path
+                try:
+                    return None if read_fingerprint(path) == topic.fingerprint else path
+                except Damaged:
+                    continue
     return None
 
 

@@ -40,9 +40,12 @@ class Parent:
         self._buffer = b""
 
     def tell(self, event: str, **details: Any) -> None:
-        """Send one line."""
-        sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
-        sys.stdout.buffer.flush()
+        """Send one line; ends the process when the parent is gone."""
+        try:
+            sys.stdout.buffer.write(msgspec.json.encode({"event": event, **details}) + b"\n")
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os._exit(0)  # the capture died; its successor archives what is left
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the parent says something; ends the process when the parent is gone."""

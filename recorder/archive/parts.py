@@ -46,11 +46,13 @@ def typed_metadata(topic: Topic) -> dict[bytes, bytes]:
 
 
 def read_fingerprint(path: Path) -> str | None:
-    """Read the schema fingerprint of a typed part; None if the file is no part of ours."""
-    metadata = pq.read_schema(path).metadata or {}
+    """Read the schema fingerprint of a typed part; None if it is no part of ours, `Damaged` if it cannot be read."""
     try:
+        metadata = pq.read_schema(path).metadata or {}
         said: dict[str, str] = msgspec.json.decode(metadata[KEY])
         return said["fingerprint"]
+    except (pa.ArrowInvalid, OSError) as exc:
+        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
     except (KeyError, msgspec.MsgspecError):
         return None
 

@@ -161,6 +161,10 @@ class Reader:
         """List the recorders that recorded anything."""
         return sorted(list_pieces(self.layout))
 
+    def archived_frames(self) -> int:
+        """Count the frames in parts, by their names."""
+        return sum(part.name.last - part.name.first + 1 for part in frames_parts(self.layout))
+
     def session_start(self, moment: int) -> int:
         """Find when the earliest session that ran at a moment began (microseconds); the moment itself if none did."""
         starts = [moment]
@@ -187,8 +191,10 @@ class Reader:
                     continue
                 try:
                     for last_seq, output in read(piece, position.seq if piece.session == position.session else -1):
-                        position = Position(piece.session, last_seq)
-                        yield output
+                        reached = Position(piece.session, last_seq)
+                        if reached > position:  # a segment that was read before may be listed again
+                            position = reached
+                            yield output
                 except FileNotFoundError:
                     vanished = True
                     break
@@ -240,7 +246,7 @@ class Reader:
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str]
     ) -> tuple[pa.Table, int]:
         """Decode a topic's rows from frames: of the journal, or of a part that was archived under another schema."""
-        decoder = Decoder(self.topics, self._orders_before(piece))
+        decoder = Decoder(self.topics, self._orders_before(piece) if topic.conid.join else {})
         schema = topic_schema(topic)
         tables, last_seq = [], piece.first - 1
         date = self.date_of(piece)

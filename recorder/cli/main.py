@@ -47,6 +47,10 @@ COMMANDS: Final = (
     Command("replay", "Reading", "Print what was recorded as JSON lines, in order."),
     Command("fields", "Reading", "Find fields by words in their id, name or meaning; no words list them all."),
     Command("flush", "Maintenance", "Archive what a capture left in the journal."),
+    Command("verify", "Maintenance", "Check that an archive is whole."),
+    Command("compact", "Maintenance", "Merge the parts of finished dates."),
+    Command("rebuild", "Maintenance", "Derive a topic's tables again from the frames."),
+    Command("digest", "Maintenance", "Print the digest of an archive."),
 )
 
 

@@ -96,8 +96,29 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 def scan(reader: Reader, topic: Topic) -> ds.Dataset:
     """Give a topic as a lazy Arrow dataset with `date` and `conid`: parts on disk, the journal's rows in memory."""
-    schema = topic_schema(topic)
-    whole = pa.schema([*schema, pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
+    whole = pa.schema([*topic_schema(topic), pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
+    while True:
+        try:
+            paths, tables = _parts_and_rows(reader, topic)
+            break
+        except FileNotFoundError:
+            continue  # a segment became a part meanwhile
+    rows = [table.select(whole.names).cast(whole) for table in tables]
+    children = [ds.dataset(pa.concat_tables(rows) if rows else pa.Table.from_batches([], whole))]
+    if paths:
+        partitioning = ds.partitioning(pa.schema([whole.field("date"), whole.field("conid")]), flavor="hive")
+        base = str(reader.layout.root / topic.name)
+        children.insert(
+            0,
+            ds.dataset(
+                sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base
+            ),
+        )
+    return ds.dataset(children)
+
+
+def _parts_and_rows(reader: Reader, topic: Topic) -> tuple[set[str], list[pa.Table]]:
+    """Find the typed parts of a topic, and decode what is in none."""
     paths: set[str] = set()
     tables: list[pa.Table] = []
     for pieces in list_pieces(reader.layout).values():
@@ -108,16 +129,5 @@ def scan(reader: Reader, topic: Topic) -> ds.Dataset:
                     parts = typed_parts(reader.layout, topic.name, commit.date, conid)
                     paths.update(str(path) for path, name in parts if covers(name, commit))
             else:
-                table = reader.decode(piece, topic)
-                tables.append(table.select(whole.names).cast(whole))
-    partitioning = ds.partitioning(pa.schema([whole.field("date"), whole.field("conid")]), flavor="hive")
-    children = [ds.dataset(pa.Table.from_batches([], whole) if not tables else pa.concat_tables(tables))]
-    if paths:
-        base = str(reader.layout.root / topic.name)
-        children.insert(
-            0,
-            ds.dataset(
-                sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base
-            ),
-        )
-    return ds.dataset(children)
+                tables.append(reader.decode(piece, topic))
+    return paths, tables

@@ -1,0 +1,43 @@
+"""Repair: what is damaged or does not belong, moved to `quarantine/`; nothing is ever deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from recorder.archive.layout import Layout
+from recorder.archive.names import names_lock
+from recorder.archive.verify import Problem
+from recorder.disk import make_folder, sync_folder
+
+_MOVED: Final = frozenset({"damaged", "foreign", "uncovered", "double"})
+
+
+def set_aside(layout: Layout, problems: Iterable[Problem]) -> list[Path]:
+    """Move the files of problems that lie in a file itself; give where they are now, below `quarantine/`.
+
+    Their paths are kept, so that what was moved can be told, and put back. What is missing cannot be moved, and stays
+    a problem: it is a hole.
+    """
+    moved = []
+    with names_lock(layout):
+        for path in sorted({problem.path for problem in problems if problem.kind in _MOVED}):
+            if not path.is_file():
+                continue
+            target = layout.quarantine / path.relative_to(layout.root)
+            make_folder(target.parent, below=layout.root)
+            path.rename(_free(target))
+            sync_folder(target.parent)
+            sync_folder(path.parent)
+            moved.append(target)
+    return moved
+
+
+def _free(path: Path) -> Path:
+    """Give the path, or one beside it that no earlier repair has taken."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}.{number}")
+    return free
