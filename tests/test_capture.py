@@ -382,10 +382,10 @@ async def test_a_connection_without_heartbeats_is_replaced(tmp_path: Path) -> No
     mute = Rules(ready_after=20_000, heartbeat_every=600 * SECOND)
     async with (
         gateway_with(feed, rules=mute) as gateway,
-        recording(settings_for(gateway, data, heartbeat_timeout=0.7)) as running,
+        recording(settings_for(gateway, data, heartbeat_timeout=1.5)) as running,
     ):
         await sent(running, feed, [b'{"topic":"ntf","args":{"id":"a"}}'])
-        await eventually(lambda: len(gateway.hub.clients) == 0)
+        await eventually(lambda: [client.number for client in gateway.hub.clients] == [2])
         await eventually(lambda: running.state == "recording")
         await sent(running, feed, [b'{"topic":"ntf","args":{"id":"b"}}'])
     shown = recorder.open(data).load("notifications")["id"].tolist()

@@ -81,9 +81,18 @@ def market_data(folder: Path) -> list[bytes]:
     return [data for data in payloads(folder / "data") if b'"smd+' in data]
 
 
-def archiver_of(folder: Path) -> int:
-    """Tell the archiver's process by its lock file."""
-    return int(json.loads((folder / "data" / "journal" / "main" / ARCHIVER).read_bytes())["pid"])
+async def archiver_of(folder: Path, *, other_than: int | None = None) -> int:
+    """Tell the archiver's process by its lock file, once it has taken the lock."""
+    path = folder / "data" / "journal" / "main" / ARCHIVER
+
+    def holder() -> int | None:
+        try:
+            return int(json.loads(path.read_bytes())["pid"])
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    await eventually(lambda: holder() not in (None, other_than))
+    return holder() or 0
 
 
 def alive(pid: int) -> bool:
@@ -244,7 +253,7 @@ async def test_a_second_signal_stops_at_once_and_the_journal_keeps_everything(tm
     async with capturing(tmp_path, feed) as process:
         sent = await pushed(feed, range(100))
         await asyncio.sleep(0.2)
-        archiver = archiver_of(tmp_path)
+        archiver = await archiver_of(tmp_path)
         os.kill(archiver, signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.5)
@@ -267,7 +276,7 @@ async def test_frames_survive_the_killing_of_the_capture(tmp_path: Path) -> None
     feed = Script()
     async with capturing(tmp_path, feed, "--flush-every", "0.4s") as process:
         sent = await pushed(feed, range(1000), pause=0.01)
-        archiver = archiver_of(tmp_path)
+        archiver = await archiver_of(tmp_path)
         process.kill()
         ended = await end(process)
         await eventually(lambda: not alive(archiver))
@@ -317,10 +326,10 @@ async def test_a_killed_archiver_is_started_again_and_nothing_is_lost_or_doubled
     feed = Script()
     async with capturing(tmp_path, feed, "--flush-every", "0.3s") as process:
         sent = await pushed(feed, range(300))
-        first = archiver_of(tmp_path)
+        first = await archiver_of(tmp_path)
         os.kill(first, signal.SIGKILL)
         sent += await pushed(feed, range(300, 600))
-        await eventually(lambda: archiver_of(tmp_path) != first)
+        await archiver_of(tmp_path, other_than=first)
         sent += await pushed(feed, range(600, 800))
         await asyncio.sleep(0.3)
         process.terminate()
@@ -341,7 +350,7 @@ async def test_an_archiver_that_is_killed_while_the_capture_stops_is_started_onc
     async with capturing(tmp_path, feed) as process:
         sent = await pushed(feed, range(100))
         await asyncio.sleep(0.2)
-        archiver = archiver_of(tmp_path)
+        archiver = await archiver_of(tmp_path)
         os.kill(archiver, signal.SIGSTOP)
         process.terminate()
         await asyncio.sleep(0.5)

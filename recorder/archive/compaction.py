@@ -27,7 +27,7 @@ from recorder.archive.covered import Coverage, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout, PartName
-from recorder.archive.parts import RowWriter, row_groups
+from recorder.archive.parts import RowWriter, read_tables
 from recorder.archive.replacement import replace_date
 from recorder.disk import make_folder, sync_path
 from recorder.errors import Damaged
@@ -162,7 +162,7 @@ class _Work:
         if len(source.parts) == 1:
             (folder / str(source.merged)).hardlink_to(source.parts[0][0])
         for path, _ in source.parts:
-            for table in row_groups(path):
+            for table in read_tables(path):
                 whole.update(table)
                 _share_out(table, shares, [(first, last) for first, last, _ in expected])
                 if len(source.parts) > 1:
@@ -209,7 +209,7 @@ class _Work:
         writer = None
         for path, commit in zip(paths, commits, strict=True):
             share = TableDigest()
-            for table in row_groups(path):
+            for table in read_tables(path):
                 writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
                 writer.add(table)
                 for digest in (whole, share):

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from recorder.archive.catalog import typed_parts
 from recorder.archive.commit import Commit
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.parts import read_part
+from recorder.archive.parts import ROW_GROUP, read_tables
 from recorder.errors import Damaged
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic
@@ -24,35 +24,40 @@ def covered_partitions(commit: Commit, topic: str) -> Iterator[int]:
             yield int(conid.removeprefix("conid="))
 
 
-def covered_rows(
-    layout: Layout, commit: Commit, topic: Topic, conid: int, *, columns: Sequence[str] | None = None
-) -> pa.Table:
-    """Read a commit's rows of a topic and contract, in order, from whatever parts hold them now.
+def covered_tables(
+    layout: Layout, commit: Commit, topic: Topic, conid: int, *, columns: Sequence[str], rows: int
+) -> Iterator[pa.Table]:
+    """Read a commit's rows of a topic and contract, in order, from whatever parts hold them now, some `rows` at a time.
 
-    `Damaged` if they are not as many as the commit says; `FileNotFoundError` if a part was replaced meanwhile.
+    `columns` has `seq`. `Damaged` at the end if they were not as many as the commit says; `FileNotFoundError` if a
+    part was replaced meanwhile.
     """
-    names = topic_schema(topic).names if columns is None else list(dict.fromkeys(["seq", *columns]))
-    tables = []
+    found = 0
     for path, name in typed_parts(layout, topic.name, commit.date, conid):
-        if covers(name, commit):
-            table = read_part(path, columns=names)
+        if not covers(name, commit):
+            continue
+        for table in read_tables(path, columns=columns, rows=rows):
             if name.first < commit.first or name.last > commit.last:
                 seq = table["seq"]
-                table = table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))
-            tables.append(table)
-    folder = layout.partition(topic.name, commit.date, conid)
+                table = table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))  # noqa: PLW2901  the share of it
+            found += table.num_rows
+            yield table
     expected = commit.partitions[partition_key(topic.name, commit.date, conid)].rows
-    found = sum(table.num_rows for table in tables)
     if found != expected:
         raise Damaged(
             f"the partition holds {found:,} rows of frames {commit.first} to {commit.last} of session"
             f" {commit.session}, where {expected:,} were written",
-            path=folder,
+            path=layout.partition(topic.name, commit.date, conid),
             offset=0,
             hint="run `recorder verify`",
         )
-    joined = pa.concat_tables(tables) if tables else topic_schema(topic).empty_table().select(names)
-    return joined if columns is None else joined.select(list(columns))
+
+
+def covered_rows(layout: Layout, commit: Commit, topic: Topic, conid: int) -> pa.Table:
+    """Read all columns of a commit's rows of a topic and contract, as `covered_tables` does, into one table."""
+    schema = topic_schema(topic)
+    tables = covered_tables(layout, commit, topic, conid, columns=schema.names, rows=ROW_GROUP)
+    return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
 
 
 class Coverage:

@@ -44,13 +44,17 @@ class TableDigest:
 
 
 class _ColumnDigest:
-    """Three running hashes. Rows that are null come in by `skip_to`, at no cost until a value follows."""
+    """Three running hashes, and for a map two columns more: its keys and its values.
+
+    Rows that are null come in by `skip_to`, at no cost until a value follows.
+    """
 
     def __init__(self) -> None:
         self._rows = 0
         self._validity = hashlib.sha256()
         self._lengths = hashlib.sha256()
         self._values = hashlib.sha256()
+        self._entries: tuple[_ColumnDigest, _ColumnDigest] | None = None
 
     def skip_to(self, rows: int) -> None:
         """Count rows up to `rows` as null."""
@@ -68,8 +72,9 @@ class _ColumnDigest:
             edges = np.asarray(array.offsets)
             lengths = np.diff(edges)[np.asarray(array.is_valid())]  # a null map has no entries
             self._lengths.update(lengths.astype("<u4").tobytes())
-            for entries in (array.keys, array.items):
-                self._add_bytes(entries.slice(int(edges[0]), int(edges[-1] - edges[0])))
+            self._entries = self._entries or (_ColumnDigest(), _ColumnDigest())
+            for entries, running in zip((array.keys, array.items), self._entries, strict=True):
+                running.update(entries.slice(int(edges[0]), int(edges[-1] - edges[0])))
         elif pa.types.is_string(kind) or pa.types.is_binary(kind):
             self._add_bytes(array)
         else:
@@ -83,6 +88,8 @@ class _ColumnDigest:
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256(self._validity.digest() + self._lengths.digest() + self._values.digest())
+        for entries in self._entries or ():
+            whole.update(entries.hexdigest().encode())
         return whole.hexdigest()
 
 

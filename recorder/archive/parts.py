@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -104,13 +104,15 @@ def read_part(path: Path, *, columns: list[str] | None = None) -> pa.Table:
         raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
 
 
-def row_groups(path: Path) -> Iterator[pa.Table]:
-    """Read a part some row group at a time; `Damaged` if it cannot be read."""
+def read_tables(path: Path, *, columns: Sequence[str] | None = None, rows: int = ROW_GROUP) -> Iterator[pa.Table]:
+    """Read a part some rows at a time, checking page checksums; `Damaged` names the file that cannot be read."""
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        for batch in file.iter_batches(ROW_GROUP):
+        for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError) as exc:
+        if isinstance(exc, FileNotFoundError):
+            raise
         raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="run `recorder verify`") from exc
 
 

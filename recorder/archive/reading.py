@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,9 +24,10 @@ import pyarrow.parquet as pq
 
 from recorder.archive.catalog import frames_parts
 from recorder.archive.commit import Commit
-from recorder.archive.covered import covered_partitions, covered_rows
+from recorder.archive.covered import covered_partitions, covered_tables
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
+from recorder.archive.windows import merged
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder, Orders
 from recorder.protocol.segment import CODES, FrameBatch, concat, tail
@@ -83,7 +85,15 @@ class Position(NamedTuple):
 
 
 def list_pieces(layout: Layout) -> dict[str, list[Piece]]:
-    """List what is on disk by recorder, in order."""
+    """List what is on disk by recorder, in order; lists again when a file vanishes meanwhile."""
+    while True:
+        try:
+            return _list_pieces(layout)
+        except FileNotFoundError:
+            continue
+
+
+def _list_pieces(layout: Layout) -> dict[str, list[Piece]]:
     segments = {recorder: layout.segments(recorder) for recorder in layout.recorders()}
     pieces: dict[str, list[Piece]] = {}
     covered = set()
@@ -123,11 +133,13 @@ def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
 
 def _gather(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
     pending: list[FrameBatch] = []
+    count = 0
     for batch in batches:
         pending.append(batch)
-        if sum(map(len, pending)) >= _CHUNK:
+        count += len(batch)
+        if count >= _CHUNK:
             yield concat(pending)
-            pending = []
+            pending, count = [], 0
     if pending:
         yield concat(pending)
 
@@ -214,44 +226,48 @@ class Reader:
     def tables(
         self, recorder: str, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str]
     ) -> Iterator[pa.Table]:
-        """Give a recorder's rows of a topic in order, a table a piece, with `date` and `conid` in front."""
+        """Give a recorder's rows of a topic in order, in tables of bounded size, with `date` and `conid` in front."""
         wanted = [name for name in topic_schema(topic).names if name in {"ts_recv", "seq", "item", *columns}]
 
         def read(piece: Piece, behind: int) -> Iterator[tuple[int, pa.Table]]:
-            table, last_seq = self._rows(piece, topic, conids, wanted)
-            if behind >= piece.first:
-                table = table.filter(pc.greater(table["seq"], behind))
-            yield last_seq, span.cut(table)
+            for last_seq, table in self._rows(piece, topic, conids, wanted):
+                if last_seq > behind:
+                    fresh = table if piece.first > behind else table.filter(pc.greater(table["seq"], behind))
+                    yield last_seq, span.cut(fresh)
 
         yield from self._stream(recorder, read, span)
 
     def decode(self, piece: Piece, topic: Topic) -> pa.Table:
         """Decode all rows of a topic in a piece, with `date` and `conid`."""
-        return self._decoded(piece, topic, None, topic_schema(topic).names)[0]
+        columns = topic_schema(topic).names
+        tables = [table for _, table in self._decoded(piece, topic, None, columns)]
+        return pa.concat_tables([empty_table(topic, columns), *tables])
 
     def _rows(
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str]
-    ) -> tuple[pa.Table, int]:
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Give a piece's rows in order, in tables of bounded size, each with the last frame that it covers."""
         commit = piece.commit
         if commit is None or commit.topics.get(topic.name) != topic.fingerprint:
-            return self._decoded(piece, topic, conids, columns)
-        tables = []
-        for conid in covered_partitions(commit, topic.name):
-            if conids is None or conid in conids:
-                table = covered_rows(self.layout, commit, topic, conid, columns=columns)
-                tables.append(_with_partition(table, commit.date, conid))
-        return _in_order(tables, topic, columns), commit.last
+            yield from self._decoded(piece, topic, conids, columns)
+            return
+        chosen = [conid for conid in covered_partitions(commit, topic.name) if conids is None or conid in conids]
+        for table in merged([partial(self._partition, commit, topic, columns, conid) for conid in chosen]):
+            yield int(table["seq"][-1].as_py()), table
+
+    def _partition(
+        self, commit: Commit, topic: Topic, columns: Sequence[str], conid: int, rows: int
+    ) -> Iterator[pa.Table]:
+        for table in covered_tables(self.layout, commit, topic, conid, columns=columns, rows=rows):
+            yield _with_partition(table, commit.date, conid)
 
     def _decoded(
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str]
-    ) -> tuple[pa.Table, int]:
+    ) -> Iterator[tuple[int, pa.Table]]:
         """Decode a topic's rows from frames: of the journal, or of a part that was archived under another schema."""
         decoder = Decoder(self.topics, self._orders_before(piece) if topic.conid.join else {})
-        schema = topic_schema(topic)
-        tables, last_seq = [], piece.first - 1
-        date = self.date_of(piece)
+        schema, date = topic_schema(topic), self.date_of(piece)
         for batch in frame_batches(piece):
-            last_seq = batch.last_seq
             rows = decoder.decode(batch).rows.get(topic.name)
             if rows is None:
                 continue
@@ -259,8 +275,7 @@ class Reader:
             table = _with_partition(table, date, rows.conid)
             if conids is not None:
                 table = table.filter(pc.is_in(table["conid"], pa.array(conids, pa.int64())))
-            tables.append(table)
-        return _in_order(tables, topic, columns), last_seq
+            yield batch.last_seq, table
 
     def date_of(self, piece: Piece) -> str:
         """Give the date of a piece's frames."""
@@ -321,15 +336,3 @@ def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:
     """Give a table without rows, as `tables` would."""
     table = topic_schema(topic).empty_table().select(list(columns))
     return _with_partition(table, "1970-01-01", 0)
-
-
-def _in_order(tables: list[pa.Table], topic: Topic, columns: Sequence[str]) -> pa.Table:
-    """Join the tables of one session's contracts in the order of frames."""
-    filled = [table for table in tables if table.num_rows]
-    if not filled:
-        return empty_table(topic, columns)
-    joined = pa.concat_tables(filled)
-    if len(filled) == 1:
-        return joined
-    order = pc.sort_indices(joined, sort_keys=[("seq", "ascending"), ("item", "ascending")])
-    return joined.take(order)

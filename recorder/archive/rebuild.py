@@ -23,7 +23,7 @@ from recorder.archive.commit import Commit, PartitionInfo, encode_commit
 from recorder.archive.covered import Coverage, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.layout import FRAMES, Layout, parse_part_name
-from recorder.archive.parts import RowWriter, row_groups, typed_metadata
+from recorder.archive.parts import RowWriter, read_tables, typed_metadata
 from recorder.archive.reading import Piece, frame_batches
 from recorder.archive.replacement import replace_date
 from recorder.disk import make_folder, sync_path
@@ -112,7 +112,7 @@ class _Work:
         for part in parts:
             target = folder / part.path.name
             writer = None
-            for table in row_groups(part.path):
+            for table in read_tables(part.path):
                 writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
                 writer.add(table)
             assert writer is not None, "a commit has frames"

@@ -24,7 +24,7 @@ from recorder.archive.continuity import check_continuity
 from recorder.archive.covered import covered_partitions, covered_rows, partition_key
 from recorder.archive.digest import TableDigest, table_digest
 from recorder.archive.layout import Layout
-from recorder.archive.parts import row_groups
+from recorder.archive.parts import read_tables
 from recorder.archive.reading import Piece, Reader, frame_batches
 from recorder.archive.strays import find_strays
 from recorder.errors import Damaged
@@ -115,7 +115,7 @@ class _Checker:
         following = commit.first
         bounds = self._layout.boundary.day_of(commit.ts_min)
         try:
-            for table in row_groups(part.path):
+            for table in read_tables(part.path):
                 digest.update(table.drop_columns("topic"))
                 seq = table["seq"].to_numpy()
                 if not np.array_equal(seq, np.arange(following, following + len(seq))):

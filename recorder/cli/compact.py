@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+from datetime import datetime
 from typing import Annotated
 
 import typer
@@ -52,6 +52,6 @@ def compact(
 
 def _date(text: str) -> str:
     try:
-        return datetime.date.fromisoformat(text).isoformat()
+        return datetime.strptime(text, "%Y-%m-%d").date().isoformat()  # noqa: DTZ007  only the date is kept
     except ValueError:
         raise UsageError(f"--before: {text!r} is not a date", hint="write it as 2026-11-20") from None
