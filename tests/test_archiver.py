@@ -432,6 +432,19 @@ def test_damage_in_an_earlier_segment_is_an_error_and_nothing_is_lost(layout: La
     assert [] == [path for path in (layout.root / ".tmp").rglob("*") if path.is_file()]
 
 
+def test_a_segment_of_another_format_is_no_torn_one(layout: Layout) -> None:
+    """It waits for the recorder that can read it."""
+    (path,) = write_session(layout, quotes(3))
+    content = bytearray(path.read_bytes())
+    content[7] += 1
+    path.write_bytes(content)
+    with pytest.raises(Damaged, match="a journal of format 2, while this recorder reads format 1"):
+        archive(layout)
+
+    assert content == path.read_bytes()
+    assert not layout.quarantine.exists()
+
+
 @pytest.mark.parametrize("missing", [0, 1])
 def test_a_missing_segment_is_an_error(layout: Layout, missing: int) -> None:
     """What follows it waits until it is back."""

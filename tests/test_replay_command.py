@@ -63,7 +63,7 @@ def seqs(layout: Layout, capsys: pytest.CaptureFixture[str], *options: str) -> l
 @pytest.mark.parametrize("place", ["parquet", "journal"])
 def test_a_line_is_a_row_without_what_is_absent(place: str, layout: Layout, capsys: pytest.CaptureFixture[str]) -> None:
     """Topic, order columns, contract, values, and what no column takes; the same from Parquet and from the journal."""
-    frame = quote(0, conid=AAPL, **{"84": "189.5", "88": "1,300", "99999": "new"})
+    frame = quote(0, {"84": "189.5", "88": "1,300", "99999": "new"}, conid=AAPL)
     write_session(layout, [Given(NOON + 7, frame)])
     if place == "parquet":
         archive(layout)

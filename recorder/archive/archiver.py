@@ -120,7 +120,7 @@ class Archiver:
             build.take(everything=True)
             if build.reader.finished:
                 return self._finish(build)
-            if not last:
+            if not last or build.reader.foreign:
                 raise build.reader.damage()
             return self._finish(build, torn=self._keep_torn(build.reader))
 

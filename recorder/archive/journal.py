@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import Damaged
-from recorder.protocol.segment import Bad, FrameBatch, Header, Scan, parse_segment_name
+from recorder.protocol.segment import MAGIC, Bad, FrameBatch, Header, Scan, parse_segment_name
 
 _WINDOW: Final = 4 << 20
 
@@ -54,6 +54,13 @@ class SegmentReader:
                     window *= 2  # one record is larger than the window
         finally:
             os.close(file)
+
+    @property
+    def foreign(self) -> bool:
+        """Whether a recorder with another format of the journal wrote it."""
+        with self.path.open("rb") as file:
+            head = file.read(len(MAGIC))
+        return head[:-1] == MAGIC[:-1] and head != MAGIC
 
     def _check(self, batch: FrameBatch) -> None:
         if batch.first_seq != self.next_seq:
