@@ -78,7 +78,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (["feild"], "recorder: no such command 'feild'. Did you mean 'fields'?\ntry: recorder --help\n"),
+        (["smulate"], "recorder: no such command 'smulate'. Did you mean 'simulate'?\ntry: recorder --help\n"),
         (["fields", "--jsn"], "recorder: no such option: --jsn"),
         (["fields", "--topic", "nix"], "recorder: unknown topic 'nix'\ntry: use one of: "),
     ],
