@@ -77,6 +77,7 @@ class Talk:
                 sent += self.hear(HEARTBEAT)
             self.session.tick(self.now)
             sent += self.session.texts()
+            assert self.session.deadline > self.now, "what was due is done"
         return sent
 
     def said(self) -> list[str]:

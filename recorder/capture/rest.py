@@ -118,8 +118,7 @@ class Rest:
         if response.status == _UNAUTHORIZED:
             raise GatewayError(f"the gateway at {self.base_url} is not logged in", hint=self._login_hint())
         if response.status >= 400:  # noqa: PLR2004  HTTP's own limit
-            said = data[:200].decode("utf-8", "replace")
-            raise GatewayError(f"{method} {url} failed with HTTP {response.status}: {said}")
+            raise GatewayError(f"{method} {url} failed with HTTP {response.status}{_error_of(data)}")
         return data
 
     def _login_hint(self) -> str:
@@ -128,6 +127,16 @@ class Rest:
 
     def _address_hint(self) -> str:
         return "start the Client Portal Gateway and log in, or name its address with --gateway URL"
+
+
+def _error_of(body: bytes) -> str:
+    """Give the `error` of an answer, which is the broker's own text; the rest of a body may hold what is private."""
+    try:
+        said = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return ""
+    error = said.get("error") if type(said) is dict else None
+    return f": {error}" if type(error) is str else ""
 
 
 def _reason(exc: BaseException) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -98,28 +98,21 @@ async def _record(data: Path, *, seconds: float, contracts: int) -> tuple[Mappin
 
 
 def _show_tree(data: Path) -> None:
+    """Print the folders that hold parts, of many contracts the first few."""
     size = sum(path.stat().st_size for path in data.rglob("*") if path.is_file())
     print(f"\n{data}/   {size / 1e6:.1f} MB")
-    for line in _tree(data, "  "):
-        print(line)
+    for topic in sorted(path for path in data.iterdir() if any(path.glob("date=*"))):
+        folders = sorted({path.parent for path in topic.rglob("*.parquet")}, key=_natural)
+        for folder in folders[:_SHOWN]:
+            count = len(list(folder.glob("*.parquet")))
+            print(f"  {folder.relative_to(data)}/   {count} part{'s' if count > 1 else ''}")
+        if len(folders) > _SHOWN:
+            print(f"  … {len(folders) - _SHOWN} more contracts")
 
 
-def _tree(folder: Path, indent: str) -> Iterator[str]:
-    """List folders and how many files they hold; of many contracts, the first few."""
-    folders = sorted((path for path in folder.iterdir() if path.is_dir()), key=_natural)
-    for path in folders[: _SHOWN if folder.name.startswith("date=") else None]:
-        files = sorted(entry.name for entry in path.iterdir() if entry.is_file() and entry.suffix == ".parquet")
-        parts = f"   {files[0]} … ({len(files)} parts)" if files else ""
-        if files or any(path.rglob("*.parquet")):
-            yield f"{indent}{path.name}/{parts}"
-            yield from _tree(path, indent + "  ")
-    if folder.name.startswith("date=") and len(folders) > _SHOWN:
-        yield f"{indent}… {len(folders) - _SHOWN} more contracts"
-
-
-def _natural(path: Path) -> tuple[str, int]:
-    name, _, number = path.name.partition("=")
-    return (name, int(number)) if number.isdecimal() else (path.name, 0)
+def _natural(folder: Path) -> tuple[str, int, str]:
+    name, _, number = folder.name.partition("=")
+    return (folder.parent.name, int(number), "") if number.isdecimal() else ("", 0, name)
 
 
 def _show_table(archive: Archive, began: datetime) -> None:

@@ -10,13 +10,15 @@ from recorder.errors import UsageError
 Instant = str | date | datetime | int
 """A moment: an ISO date or time, a `datetime`, a `date`, a pandas `Timestamp` (naive means UTC), or microseconds."""
 
+_FIRST: Final = 10**14
+"""Fewer microseconds are no time of ours (they lie before 1974), but a date written as a number."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
 def to_micros(value: Instant | None, *, what: str) -> int | None:
     """Give a moment as microseconds since the Unix epoch, None for None; a `UsageError` names `what` was no moment."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or (isinstance(value, int) and value >= _FIRST):
         return value
     if isinstance(value, str):
         try:
