@@ -1,27 +1,41 @@
 """Fault points: named places at which a test can kill this process.
 
-A test names one in the environment variable of `VARIABLE`, as `archiver.commit` or, for the third time it is passed,
-`archiver.commit:3`; the process then kills itself there as a power cut would: nothing is flushed, nothing is told.
-Without the variable a point does nothing.
+A test names one or several in the environment variable of `VARIABLE`, as `build.committed` or, for the third time it is
+passed, `build.committed:3`, with commas between them; the process then kills itself there as a power cut would: nothing
+is flushed, nothing is told. With a folder in the variable of `ONCE`, a point kills one process only, and leaves a file
+of its name there: the process that is started again comes through. Without the variables a point does nothing.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "IBKR_RECORDER_TEST_KILL_AT"
+ONCE: Final = "IBKR_RECORDER_TEST_KILL_ONCE"
 
-_name, _, _count = os.environ.get(VARIABLE, "").partition(":")
-_left = int(_count or 1)
+_left: dict[str, int] = {}
+for _chosen in filter(None, os.environ.get(VARIABLE, "").split(",")):
+    _name, _, _count = _chosen.partition(":")
+    _left[_name] = int(_count or 1)
 
 
 def point(name: str) -> None:
     """Pass a fault point; a test may have chosen it as the place to die."""
-    global _left  # noqa: PLW0603  a process dies once
-    if name != _name:
-        return
-    _left -= 1
-    if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if name in _left:
+        _left[name] -= 1
+        if _left[name] == 0 and _first(name):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _first(name: str) -> bool:
+    """Say whether no process has died here yet."""
+    folder = os.environ.get(ONCE)
+    try:
+        if folder is not None:
+            (Path(folder) / name).touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True

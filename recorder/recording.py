@@ -22,6 +22,7 @@ from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
 from recorder.disk import disk_errors
 from recorder.errors import ArchiveError, LockHeld, RecorderError
+from recorder.faults import point
 from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import Topic, Topics, load_topics
@@ -46,6 +47,7 @@ async def record(
     topics = load_topics()
     streams = plan_streams(settings, topics)
     layout = make_layout(settings.data, DayBoundary(settings.day_boundary))
+    point("record.archive_made")
     name = settings.recorder_name
     lock = RecorderLock(layout.journal(name), CAPTURE, root=layout.root)
     try:
@@ -54,7 +56,9 @@ async def record(
         noted = lock.previous.session if lock.previous is not None else None
         known = [session for session in (noted, last and last[0]) if session]
         session = new_session(datetime.now(UTC), after=max(known, default=None))
+        point("record.lock")
         lock.write(Holder(os.getpid(), session))
+        point("record.locked")
         place = Place(layout.root, layout.boundary, layout.journal(name), session, last)
         capture = Capture(settings, place, streams)
         ready(capture)
@@ -97,7 +101,9 @@ def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[Commit
 
         def note(news: Commit | Torn) -> None:
             if isinstance(news, Commit):
+                point("archiver.note")
                 archiver.note(news.session, news.last)
+                point("archiver.noted")
             tell(news)
 
         return Archiver(layout, topics, recorder, tell=note).archive_dead(live=None)

@@ -38,11 +38,12 @@ HOUR = 3_600_000_000
         (pd.Timestamp("2026-11-20"), MIDNIGHT),
         (pd.Timestamp("2026-11-20T01:00", tz="Europe/Berlin"), MIDNIGHT),
         (pd.Timestamp("2026-11-20T00:00:00.000001999"), MIDNIGHT + 1),
+        (MIDNIGHT, MIDNIGHT),
         (None, None),
     ],
 )
 def test_a_moment_is_read(written: Instant | None, micros: int | None) -> None:
-    """Naive means UTC; a date is its midnight."""
+    """Naive means UTC; a date is its midnight; a large number is microseconds."""
     assert micros == to_micros(written, what="start")
 
 
@@ -69,6 +70,6 @@ def test_a_text_that_is_no_time_is_named_with_examples(text: str) -> None:
 
 @pytest.mark.parametrize("value", [20261120, 1.5, pd.NaT, np.datetime64("2026-11-20"), [], timedelta(1)])
 def test_what_is_no_moment_is_refused(value: Any) -> None:
-    """A number could be seconds, milliseconds or a date; nothing is guessed."""
+    """A small number could be seconds or a date; nothing is guessed."""
     with pytest.raises(UsageError, match=r"end: .* is not a time"):
         to_micros(value, what="end")

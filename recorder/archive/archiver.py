@@ -22,6 +22,7 @@ from recorder.archive.layout import Layout
 from recorder.archive.parts import read_part
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
+from recorder.faults import point
 from recorder.protocol.topics import Topic, Topics
 
 
@@ -65,6 +66,7 @@ class Archiver:
     def _clear_tmp(self) -> None:
         for path in self._layout.tmp(self._recorder).glob("*"):
             path.unlink()
+            point("archiver.tmp_cleared")
 
     def archive_dead(self, *, live: str | None) -> list[Commit]:
         """Archive all segments of sessions other than the live one; `Damaged` names the first that cannot be."""
@@ -166,10 +168,13 @@ class Archiver:
         if rest:
             kept = self._layout.quarantine / f"{reader.path.name}.{reader.offset}"
             make_folder(kept.parent, below=self._layout.root)
+            point("archiver.torn")
             kept.write_bytes(rest)
+            point("archiver.torn_written")
             kept.chmod(0o600)
             sync_path(kept)
             sync_folder(kept.parent)
+            point("archiver.torn_kept")
         self._tell(Torn(reader.path, what, kept))
         return what
 
@@ -181,8 +186,11 @@ class Archiver:
     def _remove(self, path: Path, part: FramesPart) -> Commit:
         """Remove a segment whose commit was broken off behind the rename, so that nobody has heard of it yet."""
         sync_folder(part.path.parent)
+        point("archiver.remove")
         path.unlink()
+        point("archiver.unlinked")
         sync_folder(path.parent)
+        point("archiver.removed")
         commit = part.commit()
         self._tell(commit)
         return commit

@@ -109,7 +109,9 @@ class Build:
         if self._writer is None:
             folder = self._layout.tmp(header.recorder)
             make_folder(folder, below=self._layout.root)
+            point("build.tmp_made")
             self._writer = RowWriter(folder / f"{self.reader.path.stem}-frames.parquet", FRAMES, plain=("data",))
+            point("build.frames_begun")
         self._writer.add(table)
         self._digest.update(table.drop_columns("topic"))  # derived: a new topic changes no frame
         self.frames += len(batch)
@@ -132,6 +134,7 @@ class Build:
         if self._writer is None or header is None:
             self._remove_segment()
             return None
+        point("build.taken")
         sync_path(reader.path)
         point("build.begin")
         name = PartName(header.session, reader.first_seq, reader.next_seq - 1)
@@ -194,13 +197,18 @@ class Build:
 
     def _remove_leftovers(self, date: str, name: PartName) -> None:
         """Remove typed parts that an earlier try at this segment left."""
+        folders: set[Path] = set()
         for topic in self._layout.topics():
             folder = self._layout.root / topic / f"date={date}"
             for path in folder.glob(f"conid=*/{name.session}-{name.first:012d}-*.parquet"):
                 path.unlink()
+                point("build.leftover_removed")
+                folders.add(path.parent)
+        sync_folders(folders)  # or a power loss may bring one back whose place nothing takes
 
     def _remove_segment(self) -> None:
         self.reader.path.unlink()
+        point("build.segment_unlinked")
         sync_folder(self.reader.path.parent)
 
     def abandon(self) -> None:

@@ -80,9 +80,11 @@ def compact(layout: Layout, dates: Sequence[str], *, done: Callable[[int], None]
     if tmp.exists():
         shutil.rmtree(tmp)
     make_folder(tmp, below=layout.root)
+    point("compaction.begin")
     work = _Work(layout, tmp, done)
     compacted = [found for date in dates if (found := work.compact(date)) is not None]
     tmp.rmdir()
+    point("compaction.done")
     return compacted
 
 
@@ -150,6 +152,7 @@ class _Work:
             replace_date(self._layout, folder, self._layout.root / topic / f"date={date}", consumed=consumed)
         else:
             shutil.rmtree(folder)
+            point("compaction.unchanged")
         return infos
 
     def _merge(
@@ -161,6 +164,7 @@ class _Work:
         writer = None
         if len(source.parts) == 1:
             (folder / str(source.merged)).hardlink_to(source.parts[0][0])
+            point("compaction.linked")
         for path, _ in source.parts:
             for table in read_tables(path):
                 whole.update(table)
@@ -179,6 +183,7 @@ class _Work:
                 )
         if writer is not None:
             writer.finish({})
+            point("compaction.part_written")
             sync_path(writer.path)
             point("compaction.part")
         return PartitionInfo(whole.rows, whole.hexdigest())
@@ -221,6 +226,7 @@ class _Work:
                 )
         assert writer is not None, "a commit has frames"
         writer.finish(encode_commit(merge_commits(commits, digest=whole.hexdigest(), infos=infos)))
+        point("compaction.frames_written")
         sync_path(target)
 
     def _progress(self, rows: int) -> None:

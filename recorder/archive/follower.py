@@ -22,6 +22,7 @@ from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.commit import Commit
 from recorder.archive.layout import open_layout
 from recorder.errors import RecorderError
+from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
 from recorder.protocol.topics import load_topics
 
@@ -121,7 +122,9 @@ def tell_parent(parent: Parent, lock: RecorderLock, news: Commit | Torn) -> None
     if isinstance(news, Torn):
         parent.tell("torn", segment=str(news.segment), what=news.what, kept=str(news.kept) if news.kept else None)
         return
+    point("archiver.note")
     lock.note(news.session, news.last)
+    point("archiver.noted")
     parent.tell(
         "archived",
         session=news.session,

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from recorder.disk import disk_errors, sync_folder
 from recorder.errors import ArchiveError, NotAnArchive
+from recorder.faults import point
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.segment import SUFFIX, parse_segment_name
 
@@ -156,5 +157,7 @@ def _write_settings(root: Path, boundary: DayBoundary) -> None:
         file.write(f'format_version = {FORMAT}\nday_boundary = "{boundary}"\n')
         file.flush()
         os.fsync(file.fileno())
+    point("layout.settings_written")
     tmp.replace(root / _SETTINGS)
+    point("layout.settings_published")
     sync_folder(root)

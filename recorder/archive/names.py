@@ -10,6 +10,7 @@ from pathlib import Path
 
 from recorder.archive.layout import Layout
 from recorder.disk import make_folder, sync_path
+from recorder.faults import point
 
 
 @contextmanager
@@ -27,6 +28,8 @@ def publish(layout: Layout, tmp: Path, path: Path) -> None:
     """Sync a finished file and put it in its place; the caller syncs the folder of `path`."""
     sync_path(tmp)
     tmp.chmod(0o600)
+    point("publish.synced")
     with names_lock(layout):
         make_folder(path.parent, below=layout.root)
+        point("publish.folder_made")
         tmp.replace(path)

@@ -48,9 +48,11 @@ def rebuild(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int
     if tmp.exists():
         shutil.rmtree(tmp)
     make_folder(tmp, below=layout.root)
+    point("rebuild.begin")
     work = _Work(layout, topics, topic, tmp, done)
     rebuilt = [work.rebuild(date) for date in layout.dates(FRAMES)]
     tmp.rmdir()
+    point("rebuild.done")
     return rebuilt
 
 
@@ -117,6 +119,7 @@ class _Work:
                 writer.add(table)
             assert writer is not None, "a commit has frames"
             writer.finish(encode_commit(commits[part.path]))
+            point("rebuild.frames_written")
             sync_path(target)
         replace_date(self._layout, folder, self._layout.frames(date), consumed=[part.path for part in parts])
         point("rebuild.commits")
@@ -182,5 +185,7 @@ class _Writers:
         self._write()
         for conid, (writer, digest) in sorted(self._writers.items()):
             writer.finish({})
+            point("rebuild.part_written")
             sync_path(writer.path)
+            point("rebuild.part_synced")
             yield conid, PartitionInfo(digest.rows, digest.hexdigest())

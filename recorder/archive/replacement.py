@@ -31,6 +31,7 @@ def replace_date(layout: Layout, new: Path, old: Path, *, consumed: Collection[P
                 target = new / path.relative_to(old)
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 target.hardlink_to(path)
+                point("replace.linked")
         for folder in (*(path for path in new.rglob("*") if path.is_dir()), new):
             sync_folder(folder)
         _swap(new, old, root=layout.root)
@@ -48,6 +49,7 @@ def _swap(new: Path, old: Path, *, root: Path) -> None:
     point("replace.before")
     if not old.exists():
         make_folder(old.parent, below=root)
+        point("replace.folder_made")
         new.rename(old)
     elif not _exchange(new, old):
         _replace_files(new, old)
@@ -68,8 +70,10 @@ def _replace_files(new: Path, old: Path) -> None:
     for name in sorted(kept):
         (old / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (new / name).replace(old / name)
+        point("replace.file_moved")
     for path in sorted(old.rglob("*.parquet")):
         if path.relative_to(old) not in kept:
             path.unlink()
+            point("replace.file_removed")
     for folder in (*(path for path in old.rglob("*") if path.is_dir()), old):
         sync_folder(folder)

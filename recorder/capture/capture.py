@@ -29,6 +29,7 @@ from recorder.capture.place import Place
 from recorder.capture.rest import Rest, tls_context
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Counters, Status
+from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, GatewayError, RecorderError
 from recorder.protocol.client_session import ClientSession, News, Stream, Timing
 from recorder.protocol.marks import Event, encode_mark
@@ -152,6 +153,11 @@ class Capture:
         scheduler.add_job(self._tickle, "interval", seconds=self._settings.tickle_every, id="tickle")
         if stop_at is not None:
             scheduler.add_job(self.stop, "date", run_date=stop_at, args=["the time is up"], id="stop")
+        if self._settings.compact_after is not None:
+            upkeep = Upkeep(
+                self._place.data, self._place.boundary, after=self._settings.compact_after, scheduler=scheduler
+            )
+            upkeep.plan(datetime.now(UTC))
         if watch is not None:
             scheduler.add_job(lambda: watch(self.status()), "interval", seconds=1, id="watch")
         scheduler.start()

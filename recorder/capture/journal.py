@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from recorder.disk import sync_file, sync_folder
 from recorder.errors import DiskError
+from recorder.faults import point
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
 from recorder.protocol.segment import (
@@ -253,7 +254,9 @@ class _Writer(threading.Thread):
         if self._file is None:
             record = self._begin_segment(batch) + record
         assert self._file is not None, "a segment was begun"
+        point("journal.write")
         _write_all(self._file, record)
+        point("journal.written")
         self.written += batch.size
         self._last_seq = batch.first_seq + len(masked) - 1
         if self._sync_due is None:
@@ -262,8 +265,11 @@ class _Writer(threading.Thread):
 
     def _begin_segment(self, batch: _Batch) -> bytes:
         self._path = self._folder / segment_name(self._session, batch.first_seq)
+        point("journal.begin")
         self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        point("journal.created")
         sync_folder(self._folder)
+        point("journal.begun")
         return encode_header(
             Header(recorder=self._recorder, session=self._session, first_seq=batch.first_seq, date=batch.date)
         )
@@ -271,15 +277,20 @@ class _Writer(threading.Thread):
     def _end_segment(self) -> None:
         if self._file is None:
             return
+        point("journal.end")
         _write_all(self._file, encode_end(self._last_seq))
+        point("journal.end_written")
         self._sync()
         os.close(self._file)
+        point("journal.ended")
         self._file = None
 
     def _sync(self) -> None:
         assert self._file is not None, "only a written segment is synced"
         began = time.monotonic()
+        point("journal.sync")
         sync_file(self._file)
+        point("journal.synced")
         self._sync_took = time.monotonic() - began
         self._sync_due = None
 

@@ -71,6 +71,14 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         Duration, Meta(description="First wait before connecting again; it doubles with each failure.")
     ] = 1.0
 
+    compact_after: Annotated[
+        float | None,
+        Meta(
+            description="Compact finished dates this long after the day boundary, or never.",
+            extra={"unit": "duration or never"},
+        ),
+    ] = 3_600.0
+
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
             check_setting(key, getattr(self, key))
@@ -142,4 +150,5 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "tickle_every": _LONGER_THAN_0,
     "heartbeat_timeout": _LONGER_THAN_0,
     "reconnect_delay": _LONGER_THAN_0,
+    "compact_after": _Rule(lambda value: value is None or value > 0, "use a duration, such as 1h, or never"),
 }

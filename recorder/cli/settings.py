@@ -27,7 +27,7 @@ PREFIX: Final = "RECORDER_"
 FLAGS: Final[Mapping[str, str]] = {"recorder_name": "--name"}
 """The settings whose flag is not the key itself."""
 
-Unit = Literal["duration", "size", "list", "number", "yes or no", "folder", "file", "text"]
+Unit = Literal["duration", "duration or never", "size", "list", "number", "yes or no", "folder", "file", "text"]
 
 
 class Setting(NamedTuple):
@@ -155,6 +155,10 @@ def _folder(given: object) -> Path:
     return Path(str(given)).expanduser()
 
 
+def _duration_or_never(given: object) -> float | None:
+    return None if given == "never" else parse_duration(str(given))
+
+
 def _file(given: object) -> Path | None:
     return Path(str(given)).expanduser() if str(given) else None
 
@@ -176,6 +180,7 @@ def _strict(read: Callable[[Any], Any], kind: type, example: str) -> Callable[[A
 
 _READERS: Final[Mapping[Unit, Callable[[Any], Any]]] = {
     "duration": parse_duration,
+    "duration or never": _duration_or_never,
     "size": parse_size,
     "list": _list,
     "number": _number,
@@ -186,6 +191,7 @@ _READERS: Final[Mapping[Unit, Callable[[Any], Any]]] = {
 }
 _TYPED_READERS: Final[Mapping[Unit, Callable[[Any], Any]]] = {
     "duration": _strict(parse_duration, str, 'text with a unit, such as "15m"'),
+    "duration or never": _strict(_duration_or_never, str, 'text, such as "1h" or "never"'),
     "size": _strict(parse_size, str, 'text with a unit, such as "256MB"'),
     "list": _list,
     "number": _strict(_number, int, "a whole number"),
@@ -202,6 +208,7 @@ def _quoted(value: object) -> str:
 
 _WRITERS: Final[Mapping[Unit, Callable[[Any], str]]] = {
     "duration": lambda value: _quoted(format_duration(value)),
+    "duration or never": lambda value: _quoted("never" if value is None else format_duration(value)),
     "size": lambda value: _quoted(format_size(value)),
     "list": lambda values: f"[{', '.join(map(_quoted, values))}]",
     "number": lambda value: f"{value:_}",

@@ -1,7 +1,8 @@
 """Decoding: frames to rows, in batches.
 
 1. A row's content depends on its own frame and on the contracts of earlier orders, never on how frames are batched.
-2. What a column cannot hold stays in `extra` as text. Nothing that arrived is left out but what a topic file ignores.
+2. What a column cannot hold stays in `extra` as text. Nothing that a row held is left out but what a topic file
+   ignores; what stands beside the rows of a frame is in the frame only.
 3. A frame that no topic claims, or that has no rows where its topic expects them, gives no row and is counted.
 
 Rows are grouped by their shape (which keys, in which order): a stream repeats a few shapes, so columns come out of

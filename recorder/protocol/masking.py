@@ -33,7 +33,8 @@ class Masker:
         """Mask this token from now on. Texts shorter than 8 characters are no tokens and would hit by chance."""
         raw = token.encode()
         if len(raw) >= 8 and raw not in dict(self._tokens):  # noqa: PLR2004  named in the docstring
-            self._tokens = (*self._tokens, (raw, mask(raw)))
+            tokens = (*self._tokens, (raw, mask(raw)))
+            self._tokens = tuple(sorted(tokens, key=lambda pair: -len(pair[0])))  # one may begin another
 
     def __call__(self, data: bytes) -> bytes:
         """Give the frame with every token masked. `tic` comes first: its id may be a token that was already learnt."""
