@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
@@ -20,7 +20,7 @@ from recorder.capture.place import Place, new_session
 from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
-from recorder.disk import disk_errors
+from recorder.disk import disk_errors, sync_folder, sync_path
 from recorder.errors import ArchiveError, LockHeld, RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, Holder, RecorderLock
@@ -52,6 +52,8 @@ async def record(
     lock = RecorderLock(layout.journal(name), CAPTURE, root=layout.root)
     try:
         lock.acquire()
+        _sync_left(layout, name)
+        point("record.synced")
         last = last_frame(layout, name)
         noted = lock.previous.session if lock.previous is not None else None
         known = [session for session in (noted, last and last[0]) if session]
@@ -65,6 +67,15 @@ async def record(
         return await capture.run(stop_at=stop_at, watch=watch)
     finally:
         lock.release()
+
+
+def _sync_left(layout: Layout, recorder: str) -> None:
+    """Sync what a killed capture left, before the next one's first mark says that it is there."""
+    with disk_errors(layout.root):
+        for path in layout.segments(recorder):
+            with suppress(FileNotFoundError):  # an archiver that has not ended yet may remove it
+                sync_path(path)
+        sync_folder(layout.journal(recorder))
 
 
 def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None], recorder: str | None = None) -> list[Commit]:

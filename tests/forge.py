@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from recorder import faults
+from recorder import faults, recording
 from recorder.archive import replacement
 from recorder.archive.layout import open_layout
 from recorder.capture import archiver_process, journal
@@ -46,7 +46,7 @@ class Forge:
         )
 
     def start(
-        self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: str | int | float
+        self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: Any
     ) -> int:
         """Start a process that does one of `WORK` in an archive; give its id.
 
@@ -63,7 +63,7 @@ class Forge:
         """Wait as `wait` does, without stopping the event loop."""
         return await asyncio.to_thread(self.wait, process)
 
-    def run(self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: str | int) -> int:
+    def run(self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: Any) -> int:
         """Start a process and wait until it ends; give its exit code."""
         return self.wait(self.start(do, data, kill_at=kill_at, once=once, **options))
 
@@ -117,15 +117,21 @@ WORK: dict[str, Callable[..., None]] = {"capture": _capture, "flush": _flush, "c
 
 
 def _log_syncs(path: str) -> None:
-    """Let the journal log which file it synced up to which size."""
-    sync, log = journal.sync_file, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    """Let a capture log which segment it synced up to which size."""
+    sync, sync_left, log = journal.sync_file, recording.sync_path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def logged(handle: int) -> None:
         size = os.fstat(handle).st_size
         sync(handle)
-        os.write(log, f"{size} {os.readlink(f'/proc/self/fd/{handle}')}\n".encode())
+        os.write(log, f"{size} {Path(f'/proc/self/fd/{handle}').readlink()}\n".encode())
+
+    def logged_left(path: Path) -> None:
+        size = path.stat().st_size
+        sync_left(path)
+        os.write(log, f"{size} {path}\n".encode())
 
     vars(journal)["sync_file"] = logged
+    vars(recording)["sync_path"] = logged_left
 
 
 def _work(do: str, data: str, log: str, variables: dict[str, str], **options: Any) -> int:

@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from recorder.archive.build import Build, SessionState, add_contents
+from recorder.archive.build import Build, SessionState
 from recorder.archive.catalog import FramesPart, foreign_schema, frames_parts, segment_session
 from recorder.archive.commit import Commit
+from recorder.archive.frames_build import add_contents
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
 from recorder.archive.parts import read_part

@@ -55,14 +55,24 @@ def last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
 
     The journal is looked at first: while this looks, a segment may become a part, never the other way round.
     """
+    while True:
+        try:
+            return _last_frame(layout, recorder)
+        except FileNotFoundError:
+            continue  # what vanished has become something else
+
+
+def _last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
     from recorder.archive.journal import SegmentReader  # noqa: PLC0415
 
     last: tuple[str, int] | None = None
-    for path in layout.segments(recorder)[-1:]:
+    for path in reversed(layout.segments(recorder)):
         reader = SegmentReader(path)
         for _ in reader.batches():
             pass
-        last = (reader.session, reader.next_seq - 1)
+        if reader.next_seq > 0:  # else its capture was killed before the first frame: there is no such session
+            last = (reader.session, reader.next_seq - 1)
+            break
     for part in reversed(frames_parts(layout)):
         if last is not None and part.name.session < last[0]:
             break

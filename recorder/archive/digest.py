@@ -84,7 +84,7 @@ class _ColumnDigest:
     def _add_bytes(self, array: pa.Array) -> None:
         lengths = pc.binary_length(array.drop_null())
         self._lengths.update(np.asarray(lengths).astype("<u4").tobytes())
-        self._values.update(_text_bytes(array.drop_null()))
+        self._values.update(text_bytes(array.drop_null()))
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256(self._validity.digest() + self._lengths.digest() + self._values.digest())
@@ -100,7 +100,8 @@ def _bits(array: pa.Array) -> bytes:
     return bits
 
 
-def _text_bytes(array: pa.Array) -> memoryview:
+def text_bytes(array: pa.Array) -> memoryview:
+    """Give the bytes of texts or byte strings (32-bit offsets, no nulls) behind one another, without a copy."""
     if len(array) == 0:
         return memoryview(b"")
     _, offsets, data = array.buffers()

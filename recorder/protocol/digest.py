@@ -33,6 +33,12 @@ class ContentDigest:
         self._lengths.update(array("I", map(len, payloads)).tobytes())
         self._payloads.update(b"".join(payloads))
 
+    def extend_joined(self, count: int, lengths: bytes, payloads: bytes | memoryview) -> None:
+        """Take the next frames in, given as 32-bit little-endian lengths and all payloads behind one another."""
+        self.count += count
+        self._lengths.update(lengths)
+        self._payloads.update(payloads)
+
     def copy(self) -> ContentDigest:
         """Copy the digest with what was taken in so far."""
         twin = ContentDigest(self.topic)

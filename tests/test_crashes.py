@@ -1,0 +1,151 @@
+"""The crash matrix: processes of the recorder killed at every step that touches the disk, and started again.
+
+1. The rows of the matrix are the table in docs/durability.md; a step of the source without a row fails, and so does a
+   row without a step. Every row is run, and fails unless a process really dies there.
+2. After a kill, before any restart: readers get every frame that is in journal and parts.
+3. After the restart: every one of these frames is in the archive once, byte for byte; tables, as any other program
+   reads them, and the archive digest are those of a clean run over the same frames; `verify` finds nothing, rows
+   derived again included; no temporary file is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from conftest import (
+    AAPL,
+    DAY,
+    IBM,
+    LIMITS,
+    NOON,
+    QUICK,
+    ROOT,
+    Given,
+    archive,
+    cut,
+    environment,
+    eventually,
+    in_loop,
+    order,
+    quotes,
+    write_session,
+)
+from forge import Forge, forging
+from kills import (
+    Clean,
+    Sender,
+    archivers,
+    assert_readable,
+    assert_sound,
+    clean_run,
+    gone,
+    kill,
+    on_disk,
+    settings,
+)
+
+from recorder.archive.archiver import Archiver
+from recorder.archive.layout import Layout, make_layout, open_layout
+from recorder.protocol.days import DayBoundary
+from recorder.protocol.segment import Scan
+from recorder.protocol.topics import load_topics
+from recorder.recording import flush
+from recorder.replay.gateway import Gateway, serve
+
+POINT = re.compile(r'\bpoint\("([^"]+)"\)')
+ROW = re.compile(r"^\| `([a-z_.]+)` \| (capture|archiver|compact|rebuild|compact, rebuild) \|", re.MULTILINE)
+MATRIX = ROW.findall((ROOT / "docs" / "durability.md").read_text("utf-8"))
+
+
+def steps(process: str) -> list[str]:
+    """List the steps of a process that the matrix has, in its order."""
+    return [step for step, processes in MATRIX if process in processes.split(", ")]
+
+
+def test_every_step_of_the_source_is_a_row_of_the_matrix_and_the_other_way_round() -> None:
+    """One row each; the rows are the cases of the tests below."""
+    found = [POINT.findall(path.read_text("utf-8")) for path in (ROOT / "recorder").rglob("*.py")]
+
+    assert sorted({name for names in found for name in names}) == sorted(step for step, _ in MATRIX)
+
+
+# ------------------------------------------------------------------ what is killed
+
+
+FIRST, SECOND, THIRD = "20261120T120000aaaa", "20261120T130000bbbb", "20261121T120000cccc"
+EMPTY = "20261121T130000dddd"
+
+
+def session(start: int, predecessor: tuple[str, int] | None = None) -> list[Given]:
+    """Make a session's frames: some of everything, its second half on the same contracts as its first."""
+    said = "null" if predecessor is None else f'{{"session":"{predecessor[0]}","last_seq":{predecessor[1]}}}'
+    return [
+        Given(start, b'{"event":"session_started","predecessor":%s}' % said.encode(), "mark"),
+        Given(start + 1, b"smd+265598+{}", "out"),
+        *quotes(5, start=start + 2),
+        Given(start + 5001, b'GET /iserver/account/orders\n{"orders":[{"acct":"DU1","orderId":1,"conid":8314}]}', "rest"),
+        *quotes(2, start=start + 6000, conid=IBM),
+        Given(start + 9000, order(1, status="Submitted")),
+        Given(start + 9001, order(2, conid=AAPL, status="Inactive"), "in", "binary"),
+        Given(start + 9002, b"not JSON \xff"),
+        Given(start + 9003, b""),
+        Given(start + 9004, b'{"topic":"spl","args":{"DU1.Core":{"dpl":1.5},"DU2":{"nl":2}}}'),
+        *quotes(4, first=5, start=start + 9006),
+        Given(start + 20000, order(1, status="Filled")),
+        *quotes(2, first=9, start=start + 30000),
+    ]
+
+
+COUNT = len(session(0))
+CUTS = (6, 13)
+
+
+class Prepared(NamedTuple):
+    """An archive to copy and break, and what is to be in it in the end."""
+
+    root: Path
+    clean: Clean
+
+    def copy(self, folder: Path) -> Path:
+        """Copy it into a folder that a test may change."""
+        return Path(shutil.copytree(self.root, folder / "data"))
+
+
+@pytest.fixture(scope="session")
+def forge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forge]:
+    """Give a forge of processes."""
+    with forging(tmp_path_factory.mktemp("forge") / "log") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def dead(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Prepare what dead captures and a dead archiver leave: each state that an archiver must mend.
+
+    The first segment is committed and not removed; typed parts of the second are leftovers; the third is torn; of a
+    later session only the name of a segment was made. An unfinished file lies in `.tmp/`.
+    """
+    folder = tmp_path_factory.mktemp("dead")
+    layout = make_layout(folder / "data", DayBoundary("00:00 UTC"))
+    paths = write_session(layout, session(NOON), session=FIRST, rotations=CUTS)
+    done = open_layout(shutil.copytree(layout.root, folder / "done"))
+    archive(done)
+    for part in done.root.rglob("*.parquet"):
+        if "-000000000000-" in part.name or ("-000000000006-" in part.name and "frames" not in part.parts):
+            target = layout.root / part.relative_to(done.root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(part, target)
+    cut(paths[-1], 25)  # its end record and a bit of its last batch
+    (layout.journal("main") / f"{EMPTY}-000000000000.seg").touch()
+    layout.tmp("main").mkdir(parents=True)
+    (layout.tmp("main") / "old-frames.parquet").write_bytes(b"half")
+    return Prepared(layout.root, clean_run(on_disk(layout.root), folder / "clean"))
