@@ -106,7 +106,7 @@ def session(start: int, predecessor: tuple[str, int] | None = None) -> list[Give
 
 
 COUNT = len(session(0))
-CUTS = (6, 13)
+CUTS = (6, 13, 17)
 
 
 class Prepared(NamedTuple):
@@ -149,3 +149,95 @@ def dead(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
     layout.tmp("main").mkdir(parents=True)
     (layout.tmp("main") / "old-frames.parquet").write_bytes(b"half")
     return Prepared(layout.root, clean_run(on_disk(layout.root), folder / "clean"))
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Prepare finished dates: one with two sessions of several parts, and one with one part of each."""
+    folder = tmp_path_factory.mktemp("parts")
+    layout = make_layout(folder / "data", DayBoundary("00:00 UTC"))
+    write_session(layout, session(NOON), session=FIRST, rotations=CUTS)
+    write_session(layout, session(NOON + DAY // 24, (FIRST, COUNT - 1)), session=SECOND, rotations=(9,))
+    write_session(layout, session(NOON + DAY, (SECOND, COUNT - 1)), session=THIRD)
+    archive(layout)
+    return Prepared(layout.root, clean_run(on_disk(layout.root), folder / "clean"))
+
+
+@pytest.fixture(scope="session")
+def underived(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Prepare a topic to rebuild: one date has its rows, one has none yet, and of a third segment there are leftovers."""
+    folder = tmp_path_factory.mktemp("underived")
+    layout = make_layout(folder / "data", DayBoundary("00:00 UTC"))
+    write_session(layout, session(NOON), session=FIRST, rotations=CUTS)
+    archive(layout)
+    write_session(layout, session(NOON + DAY, (FIRST, COUNT - 1)), session=THIRD)
+    archiver = Archiver(layout, load_topics(), "main", tell=lambda _news: None)
+    archiver._derived = [topic for topic in archiver._derived if topic.name != "market_data"]
+    archiver.archive_dead(live=None)
+    write_session(layout, session(NOON + DAY // 2 - 1_000_000, (THIRD, COUNT - 1)), session=EMPTY)
+    done = open_layout(shutil.copytree(layout.root, folder / "done"))
+    archive(done)
+    for part in (done.root / "market_data").rglob(f"{EMPTY}-*.parquet"):
+        shutil.copy(part, layout.root / part.relative_to(done.root))
+    return Prepared(layout.root, clean_run(on_disk(layout.root), folder / "clean"))
+
+
+# ------------------------------------------------------------------ the archiver, alone and with its capture gone
+
+
+LATER = {"publish.synced": (5, 8), "publish.folder_made": (5, 8), "build.committed": (2,), "replace.swapped": (2, 3)}
+"""Which later passes of a step are killed too: there the step belongs to another file, the frames part say."""
+
+
+def passes(step: str) -> list[str]:
+    """Name the passes of a step at which to die."""
+    return [step, *(f"{step}:{number}" for number in LATER.get(step, ()))]
+
+
+@pytest.mark.parametrize("kill_at", [at for step in steps("archiver") for at in passes(step)])
+def test_an_archiver_is_killed_and_the_next_mends_everything(
+    tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str
+) -> None:
+    """By `recorder flush`, after a flush that died where nobody else was alive; it dies there once more at first."""
+    data = dead.copy(tmp_path)
+
+    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at), kill_at
+    assert dead.clean.frames == on_disk(data)
+    assert_readable(data, dead.clean.frames, kill_at)
+    forge.run("flush", data, kill_at=kill_at)
+    flush(open_layout(data), tell=lambda _news: None)
+    assert_sound(data, dead.clean, kill_at)
+
+
+# ------------------------------------------------------------------ compaction and rebuilding
+
+
+@pytest.mark.parametrize("kill_at", [at for step in steps("compact") for at in passes(step)])
+@pytest.mark.parametrize("exchange", [True, False], ids=["", "without exchange"])
+def test_a_compaction_is_killed_and_the_next_goes_on(
+    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str, *, exchange: bool
+) -> None:
+    """Also where the file system cannot exchange folders, and names are replaced one by one."""
+    if exchange == kill_at.startswith("replace.file"):
+        pytest.skip("the other way of replacing")
+    data = parts.copy(tmp_path)
+
+    assert -signal.SIGKILL == forge.run("compact", data, kill_at=kill_at, exchange=exchange), kill_at
+    assert_readable(data, parts.clean.frames, kill_at)
+    assert 0 == forge.run("compact", data, exchange=exchange), forge.printed()
+    assert_sound(data, parts.clean, kill_at)
+    assert 3 == len(list((data / "frames").rglob("*.parquet")))
+
+
+@pytest.mark.parametrize("kill_at", [at for step in steps("rebuild") for at in passes(step)])
+def test_a_rebuild_is_killed_and_the_next_goes_on(
+    tmp_path: Path, forge: Forge, underived: Prepared, kill_at: str
+) -> None:
+    """Readers get the rows all the time; what was waiting in the journal is archived afterwards as ever."""
+    data, exchange = underived.copy(tmp_path), not kill_at.startswith("replace.file")
+
+    assert -signal.SIGKILL == forge.run("rebuild", data, kill_at=kill_at, topic="market_data", exchange=exchange)
+    assert_readable(data, underived.clean.frames, kill_at)
+    assert 0 == forge.run("rebuild", data, topic="market_data", exchange=exchange), forge.printed()
+    flush(open_layout(data), tell=lambda _news: None)
+    assert_sound(data, underived.clean, kill_at)

@@ -30,9 +30,13 @@ class Masker:
         self._tokens: tuple[tuple[bytes, bytes], ...] = ()
 
     def learn(self, token: str) -> None:
-        """Mask this token from now on. Texts shorter than 8 characters are no tokens and would hit by chance."""
+        """Mask this token from now on.
+
+        Texts shorter than 8 characters are no tokens and would hit by chance. A text that holds a known token, such as
+        a cookie written as JSON, adds nothing.
+        """
         raw = token.encode()
-        if len(raw) >= 8 and raw not in dict(self._tokens):  # noqa: PLR2004  named in the docstring
+        if len(raw) >= 8 and not any(known in raw for known, _ in self._tokens):  # noqa: PLR2004  see the docstring
             tokens = (*self._tokens, (raw, mask(raw)))
             self._tokens = tuple(sorted(tokens, key=lambda pair: -len(pair[0])))  # one may begin another
 
