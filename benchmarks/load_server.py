@@ -1,13 +1,15 @@
 """A load for benchmarks: a gateway that logs a client in and then sends frames as fast as the socket takes them.
 
-Run as `python benchmarks/load_server.py FRAMES`; it prints its port. The frames are those of the synthetic market (100
-contracts, full frames first, then deltas), made and framed before the first client comes.
+Run as `python benchmarks/load_server.py FRAMES [RATE]`; it prints its port. The frames are those of the synthetic
+market (100 contracts, full frames first, then deltas), made and framed before the first client comes. With a rate,
+frames are paced instead, and each says when it was sent (`_updated`, here in microseconds).
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 
 from aiohttp import WSMsgType, web
 
@@ -50,20 +52,39 @@ async def _socket(request: web.Request) -> web.WebSocketResponse:
     async for message in socket:
         if message.type is WSMsgType.TEXT and message.data.startswith("smd+"):
             break
-    assert request.transport is not None
-    left = request.app[TOTAL]
-    while left > 0:
-        for chunk, size in request.app[CHUNKS]:
-            if left < size:
-                left = 0
-                break
-            request.transport.write(chunk)
-            left -= size
-            while request.transport.get_write_buffer_size() > 4_000_000:
-                await asyncio.sleep(0.001)
+    assert isinstance(request.transport, asyncio.Transport)
+    if request.app[RATE]:
+        await _paced(request.transport, request.app[TOTAL], request.app[RATE])
+    else:
+        await _flat_out(request.transport, request.app[TOTAL], request.app[CHUNKS])
     async for _ in socket:
         pass
     return socket
+
+
+async def _flat_out(transport: asyncio.Transport, total: int, chunks: list[tuple[bytes, int]]) -> None:
+    """Send as fast as the socket takes them."""
+    left = total
+    while left > 0:
+        for chunk, size in chunks:
+            if left < size:
+                return
+            transport.write(chunk)
+            left -= size
+            while transport.get_write_buffer_size() > 4_000_000:
+                await asyncio.sleep(0.001)
+
+
+async def _paced(transport: asyncio.Transport, total: int, rate: int) -> None:
+    """Send frames on schedule, a slice each millisecond or so."""
+    begin, sent = time.monotonic(), 0
+    while sent < total:
+        due = min(total, int((time.monotonic() - begin) * rate))
+        now = time.time_ns() // 1000
+        frame = framed(b'{"conid":265598,"_updated":%d,"84":"189.52","88":"1,300","topic":"smd+265598"}' % now)
+        transport.write(frame * (due - sent))
+        sent = due
+        await asyncio.sleep(0.001)
 
 
 async def _answer(request: web.Request) -> web.Response:
@@ -74,16 +95,18 @@ async def _answer(request: web.Request) -> web.Response:
 
 CHUNKS: web.AppKey[list[tuple[bytes, int]]] = web.AppKey("chunks")
 TOTAL: web.AppKey[int] = web.AppKey("total")
+RATE: web.AppKey[int] = web.AppKey("rate")
 
 
-async def main(total: int) -> None:
+async def main(total: int, rate: int) -> None:
     """Serve until killed."""
-    payloads = frames(DISTINCT)
+    payloads = [] if rate else frames(DISTINCT)
     app = web.Application()
     app[CHUNKS] = [
-        (b"".join(map(framed, payloads[start : start + CHUNK])), CHUNK) for start in range(0, DISTINCT, CHUNK)
+        (b"".join(map(framed, payloads[start : start + CHUNK])), CHUNK) for start in range(0, len(payloads), CHUNK)
     ]
     app[TOTAL] = total
+    app[RATE] = rate
     app.router.add_get("/v1/api/ws", _socket)
     app.router.add_route("*", "/v1/api/{tail:.*}", _answer)
     runner = web.AppRunner(app, access_log=None)
@@ -94,4 +117,4 @@ async def main(total: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0))

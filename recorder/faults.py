@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 VARIABLE: Final = "IBKR_RECORDER_TEST_KILL_AT"
 ONCE: Final = "IBKR_RECORDER_TEST_KILL_ONCE"
 
-_left: dict[str, int] = {}
+_left: dict[str, Iterator[int]] = {}
 for _chosen in filter(None, os.environ.get(VARIABLE, "").split(",")):
     _name, _, _count = _chosen.partition(":")
-    _left[_name] = int(_count or 1)
+    _left[_name] = count(int(_count or 1), -1)  # several threads may pass a point, and each takes a number of its own
 
 
 def point(name: str) -> None:
     """Pass a fault point; a test may have chosen it as the place to die."""
-    if name in _left:
-        _left[name] -= 1
-        if _left[name] == 0 and _first(name):
-            os.kill(os.getpid(), signal.SIGKILL)
+    if name in _left and next(_left[name]) == 1 and _first(name):
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _first(name: str) -> bool:

@@ -45,9 +45,7 @@ class Forge:
             text=True,
         )
 
-    def start(
-        self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: Any
-    ) -> int:
+    def start(self, do: str, data: Path, *, kill_at: str = "", once: Path | None = None, **options: Any) -> int:
         """Start a process that does one of `WORK` in an archive; give its id.
 
         It dies at the points of `kill_at`; with the folder `once`, only if no process died there before.
@@ -118,7 +116,11 @@ WORK: dict[str, Callable[..., None]] = {"capture": _capture, "flush": _flush, "c
 
 def _log_syncs(path: str) -> None:
     """Let a capture log which segment it synced up to which size."""
-    sync, sync_left, log = journal.sync_file, recording.sync_path, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    sync, sync_left, log = (
+        journal.sync_file,
+        recording.sync_path,
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+    )
 
     def logged(handle: int) -> None:
         size = os.fstat(handle).st_size

@@ -92,7 +92,9 @@ def session(start: int, predecessor: tuple[str, int] | None = None) -> list[Give
         Given(start, b'{"event":"session_started","predecessor":%s}' % said.encode(), "mark"),
         Given(start + 1, b"smd+265598+{}", "out"),
         *quotes(5, start=start + 2),
-        Given(start + 5001, b'GET /iserver/account/orders\n{"orders":[{"acct":"DU1","orderId":1,"conid":8314}]}', "rest"),
+        Given(
+            start + 5001, b'GET /iserver/account/orders\n{"orders":[{"acct":"DU1","orderId":1,"conid":8314}]}', "rest"
+        ),
         *quotes(2, start=start + 6000, conid=IBM),
         Given(start + 9000, order(1, status="Submitted")),
         Given(start + 9001, order(2, conid=AAPL, status="Inactive"), "in", "binary"),
@@ -185,16 +187,26 @@ def underived(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 # ------------------------------------------------------------------ the archiver, alone and with its capture gone
 
 
-LATER = {"publish.synced": (5, 8), "publish.folder_made": (5, 8), "build.committed": (2,), "replace.swapped": (2, 3)}
+LATER = {
+    "archiver": {"publish.synced": (5,), "publish.folder_made": (5,), "build.committed": (2,)},
+    "compact": {
+        "replace.swapped": (3,),
+        "replace.synced": (3,),
+        "replace.file_moved": (9,),
+        "replace.file_removed": (13,),
+    },
+    "rebuild": {"replace.swapped": (2, 3), "rebuild.commits": (2,), "replace.file_moved": (5, 12)},
+}
 """Which later passes of a step are killed too: there the step belongs to another file, the frames part say."""
 
 
-def passes(step: str) -> list[str]:
-    """Name the passes of a step at which to die."""
-    return [step, *(f"{step}:{number}" for number in LATER.get(step, ()))]
+def passes(process: str) -> list[str]:
+    """Name all passes of a process's steps at which to die."""
+    later = LATER[process]
+    return [at for step in steps(process) for at in (step, *(f"{step}:{number}" for number in later.get(step, ())))]
 
 
-@pytest.mark.parametrize("kill_at", [at for step in steps("archiver") for at in passes(step)])
+@pytest.mark.parametrize("kill_at", passes("archiver"))
 def test_an_archiver_is_killed_and_the_next_mends_everything(
     tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str
 ) -> None:
@@ -212,15 +224,14 @@ def test_an_archiver_is_killed_and_the_next_mends_everything(
 # ------------------------------------------------------------------ compaction and rebuilding
 
 
-@pytest.mark.parametrize("kill_at", [at for step in steps("compact") for at in passes(step)])
-@pytest.mark.parametrize("exchange", [True, False], ids=["", "without exchange"])
+@pytest.mark.parametrize("kill_at", passes("compact"))
 def test_a_compaction_is_killed_and_the_next_goes_on(
-    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str, *, exchange: bool
+    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str
 ) -> None:
     """Also where the file system cannot exchange folders, and names are replaced one by one."""
-    if exchange == kill_at.startswith("replace.file"):
-        pytest.skip("the other way of replacing")
-    data = parts.copy(tmp_path)
+    data, exchange = parts.copy(tmp_path), not kill_at.startswith("replace.file")
+    if kill_at == "compaction.superseded":
+        forge.run("compact", data, kill_at="replace.file_moved", exchange=False)
 
     assert -signal.SIGKILL == forge.run("compact", data, kill_at=kill_at, exchange=exchange), kill_at
     assert_readable(data, parts.clean.frames, kill_at)
@@ -229,7 +240,7 @@ def test_a_compaction_is_killed_and_the_next_goes_on(
     assert 3 == len(list((data / "frames").rglob("*.parquet")))
 
 
-@pytest.mark.parametrize("kill_at", [at for step in steps("rebuild") for at in passes(step)])
+@pytest.mark.parametrize("kill_at", passes("rebuild"))
 def test_a_rebuild_is_killed_and_the_next_goes_on(
     tmp_path: Path, forge: Forge, underived: Prepared, kill_at: str
 ) -> None:
@@ -241,3 +252,153 @@ def test_a_rebuild_is_killed_and_the_next_goes_on(
     assert 0 == forge.run("rebuild", data, topic="market_data", exchange=exchange), forge.printed()
     flush(open_layout(data), tell=lambda _news: None)
     assert_sound(data, underived.clean, kill_at)
+
+
+# ------------------------------------------------------------------ a capture that runs
+
+
+SOON = {"journal.begin": 2, "journal.created": 2, "journal.begun": 2, "journal.write": 25, "journal.written": 25}
+"""Passes after some seconds' worth of frames; of other steps the second."""
+PER_CHAIN = 5
+
+
+def chains(steps: Sequence[str]) -> list[list[str]]:
+    """Cut a list of steps into chains: in each, every capture is the restart of the one before."""
+    return [list(steps[first : first + PER_CHAIN]) for first in range(0, len(steps), PER_CHAIN)]
+
+
+@asynccontextmanager
+async def sending() -> AsyncIterator[tuple[Sender, Gateway]]:
+    """Serve quotes."""
+    sender = Sender(rate=500)
+    async with serve(sender, rules=QUICK) as gateway:
+        yield sender, gateway
+
+
+async def stopped(forge: Forge, data: Path, sender: Sender, gateway: Gateway) -> None:
+    """Let a capture record a little and stop it, so that everything is archived."""
+    capture = forge.start("capture", data, **settings(gateway))
+    await eventually(lambda: sender.wanted)
+    await asyncio.sleep(0.1)
+    os.kill(capture, signal.SIGTERM)
+    assert 0 == await forge.ended(capture), forge.printed()
+
+
+def check_left(data: Path, before: dict[tuple[str, int], object], folder: Path, case: str) -> Clean:
+    """Check what a kill left: readable as it is, whole once it is archived. A copy is archived; the kill's stays."""
+    frames = on_disk(data)
+    assert before.items() <= frames.items(), case
+    assert_readable(data, frames, case)
+    clean = clean_run(frames, folder / f"clean-{case}")
+    copy = Path(shutil.copytree(data, folder / f"copy-{case}"))
+    flush(open_layout(copy), tell=lambda _news: None)
+    assert_sound(copy, clean, case)
+    return clean
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["alone", "with its archiver"])
+@pytest.mark.parametrize("chain", chains([step for step in steps("capture") if not step.startswith("layout.")]))
+def test_a_capture_is_killed_and_the_next_goes_on(
+    tmp_path: Path, forge: Forge, chain: list[str], *, both: bool
+) -> None:
+    """Alone, when its archiver ends by itself, at the first pass; or both at once, at a later one."""
+
+    @in_loop
+    async def check() -> None:
+        data, frames = tmp_path / "data", {}
+        async with sending() as (sender, gateway):
+            for step in chain:
+                later = both and not step.startswith("record.")
+                kill_at = f"{step}:{SOON.get(step, 2)}" if later else step
+                capture = forge.start("capture", data, kill_at=kill_at, **settings(gateway))
+                assert -signal.SIGKILL == await forge.ended(capture), (kill_at, forge.printed())
+                for archiver in archivers(data) if both else ():
+                    kill(archiver)
+                await gone(data)
+                frames = check_left(data, frames, tmp_path, kill_at).frames
+            await stopped(forge, data, sender, gateway)
+        found = on_disk(data)
+        assert frames.items() <= found.items()
+        assert_sound(data, clean_run(found, tmp_path / "clean"), chain)
+
+    check()
+
+
+@pytest.mark.parametrize("step", [step for step in steps("capture") if step.startswith("layout.")])
+def test_a_capture_is_killed_while_it_makes_the_archive(tmp_path: Path, forge: Forge, step: str) -> None:
+    """The next one makes it."""
+    data = tmp_path / "data"
+
+    @in_loop
+    async def check() -> None:
+        async with sending() as (sender, gateway):
+            capture = forge.start("capture", data, kill_at=step, **settings(gateway))
+            assert -signal.SIGKILL == await forge.ended(capture), forge.printed()
+            await stopped(forge, data, sender, gateway)
+
+    check()
+    assert_sound(data, clean_run(on_disk(data), tmp_path / "clean"), step)
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_an_archiver_is_killed_at_every_step_and_the_capture_goes_on(
+    tmp_path: Path, forge: Forge, dead: Prepared, half: int
+) -> None:
+    """Started again each time by the capture that lives; it dies at the next step, and comes through in the end."""
+    data, once, chosen = dead.copy(tmp_path), tmp_path / "once", steps("archiver")[half::2]
+    once.mkdir()
+
+    @in_loop
+    async def check() -> int:
+        async with sending() as (sender, gateway):
+            capture = forge.start("capture", data, kill_at=",".join(chosen), once=once, **settings(gateway))
+            await eventually(lambda: sorted(chosen) == sorted(os.listdir(once)), within=40)
+            os.kill(capture, signal.SIGTERM)
+            assert 0 == await forge.ended(capture), forge.printed()
+            sent.append(sender.numbers)
+
+    sent: list[int] = []
+    check()
+    found = on_disk(data)
+    quoted = [frame for frame in found.values() if frame.session > EMPTY and frame.data.startswith(b'{"topic": "smd+')]
+    assert sent == [len(quoted)]
+    assert dead.clean.frames.items() <= found.items()
+    assert_sound(data, clean_run(found, tmp_path / "clean"), chosen)
+
+
+BEFORE = {
+    "archiver.remove": "build.committed",
+    "archiver.unlinked": "build.committed",
+    "archiver.removed": "build.committed",
+    "archiver.tmp_cleared": "build.frames_written",
+    "build.leftover_removed": "build.typed_published",
+}
+"""Where an archiver dies first, so that the next one comes to a step."""
+
+
+@pytest.mark.parametrize("chain", chains(steps("archiver")))
+def test_an_archiver_and_its_capture_are_killed_and_the_next_go_on(
+    tmp_path: Path, forge: Forge, dead: Prepared, chain: list[str]
+) -> None:
+    """The capture is killed the moment the archiver has died at its step."""
+    data, frames = dead.copy(tmp_path), dead.clean.frames
+
+    @in_loop
+    async def check() -> None:
+        nonlocal frames
+        async with sending() as (sender, gateway):
+            for step in chain:
+                once = tmp_path / f"once-{step}"
+                once.mkdir()
+                kill_at = ",".join(filter(None, (BEFORE.get(step), step)))
+                capture = forge.start("capture", data, kill_at=kill_at, once=once, **settings(gateway))
+                await eventually((once / step).exists)
+                for process in (capture, *archivers(data)):
+                    kill(process)
+                await forge.ended(capture)
+                await gone(data)
+                frames = check_left(data, frames, tmp_path, step).frames
+            await stopped(forge, data, sender, gateway)
+
+    check()
+    assert_sound(data, clean_run(on_disk(data), tmp_path / "clean"), chain)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -34,14 +34,31 @@ def _commit(path: Path, _inode: int, _changed: int) -> Commit:
 
 
 def frames_parts(layout: Layout, *, session: str | None = None) -> list[FramesPart]:
-    """List the frames parts in the order of sessions and frames."""
+    """List the frames parts in the order of sessions and frames, but for superseded ones."""
     found = []
     for date in layout.dates("frames"):
         for path in layout.frames(date).glob(f"{session or ''}*.parquet"):
             name = parse_part_name(path.name)
             if name is not None and session in (None, name.session):
                 found.append(FramesPart(path, date, name))
-    return sorted(found, key=lambda part: part.name)
+    gone = superseded(part.name for part in found)
+    return sorted((part for part in found if part.name not in gone), key=lambda part: part.name)
+
+
+def superseded(names: Iterable[PartName]) -> set[PartName]:
+    """Give those of a folder's parts whose frames another part of it has, and more.
+
+    That other part was merged of them by a compaction that was killed before it had removed them all; it can only come
+    to that where the file system cannot exchange folders.
+    """
+    gone: set[PartName] = set()
+    widest: PartName | None = None
+    for name in sorted(names, key=lambda name: (name.session, name.first, -name.last)):
+        if widest is not None and widest.session == name.session and name.last <= widest.last and name != widest:
+            gone.add(name)
+        else:
+            widest = name
+    return gone
 
 
 def last_part(layout: Layout, session: str) -> FramesPart | None:

@@ -21,15 +21,16 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from recorder.archive.catalog import FramesPart, frames_parts, typed_parts
+from recorder.archive.catalog import FramesPart, frames_parts, superseded, typed_parts
 from recorder.archive.commit import Commit, PartitionInfo, encode_commit
 from recorder.archive.covered import Coverage, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
-from recorder.archive.layout import FRAMES, Layout, PartName
+from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
+from recorder.archive.names import names_lock
 from recorder.archive.parts import RowWriter, read_tables
 from recorder.archive.replacement import replace_date
-from recorder.disk import make_folder, sync_path
+from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
@@ -99,6 +100,7 @@ class _Work:
 
     def compact(self, date: str) -> Compacted | None:
         """Compact one date; None if there is nothing to do."""
+        self._remove_superseded(date)
         parts = [part for part in frames_parts(self._layout) if part.date == date]
         commits: dict[str, list[Commit]] = {}
         for part in parts:
@@ -117,6 +119,17 @@ class _Work:
         kept = sum(len(found_in) for found in topics.values() for found_in in found.values())
         frames = sum(commit.last - commit.first + 1 for own in commits.values() for commit in own)
         return Compacted(date, count, after + kept, frames)
+
+    def _remove_superseded(self, date: str) -> None:
+        """Finish what a killed compaction began that had to replace files one by one."""
+        folders = [self._layout.root / topic / f"date={date}" for topic in (FRAMES, *self._layout.topics())]
+        with names_lock(self._layout):
+            for folder in (folder for top in folders for folder in (top, *top.glob("conid=*"))):
+                found = {name: path for path in folder.glob("*.parquet") if (name := parse_part_name(path.name))}
+                for name in superseded(found):
+                    found[name].unlink()
+                    point("compaction.superseded")
+                    sync_folder(folder)
 
     def _sources(self, topic: str, date: str, coverage: Coverage) -> dict[int, list[_Source]]:
         """List a topic's committed parts of a date by contract and session."""

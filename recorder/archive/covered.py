@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recorder.archive.catalog import typed_parts
+from recorder.archive.catalog import superseded, typed_parts
 from recorder.archive.commit import Commit
 from recorder.archive.layout import Layout, PartName
 from recorder.archive.parts import ROW_GROUP, read_tables
@@ -33,8 +33,10 @@ def covered_tables(
     part was replaced meanwhile.
     """
     found = 0
-    for path, name in typed_parts(layout, topic.name, commit.date, conid):
-        if not covers(name, commit):
+    parts = [pair for pair in typed_parts(layout, topic.name, commit.date, conid) if covers(pair[1], commit)]
+    gone = superseded(name for _, name in parts)
+    for path, name in parts:
+        if name in gone:
             continue
         for table in read_tables(path, columns=columns, rows=rows):
             if name.first < commit.first or name.last > commit.last:
