@@ -70,7 +70,8 @@ def on_disk(root: Path) -> Frames:
             assert scan.header is not None
             for frame in batch.frames(scan.header.recorder, scan.header.session):
                 key = frame.session, frame.seq
-                assert found.setdefault(key, frame) == frame, f"{key} differs between journal and archive"
+                other = found.setdefault(key, frame)
+                assert other == frame, f"{key} differs between journal and archive: {other}, {path.name}: {frame}"
     return found
 
 
@@ -117,10 +118,11 @@ def clean_run(frames: Frames, root: Path, *, topics: Topics | None = None) -> Cl
         path = layout.journal("main") / segment_name(session, own[0].seq)
         path.write_bytes(encode_header(header) + batch + encode_end(own[-1].seq))
     Archiver(layout, topics, "main", tell=lambda _news: None).archive_dead(live=None)
-    return Clean(frames, typed(root), _digest(root, topics))
+    return Clean(frames, typed(root), digest_of(root, topics))
 
 
-def _digest(root: Path, topics: Topics) -> str:
+def digest_of(root: Path, topics: Topics) -> str:
+    """Give the archive digest."""
     return archive_digest(Reader(open_layout(root), topics), done=lambda _frames: None).hexdigest()
 
 
@@ -129,16 +131,16 @@ def assert_readable(root: Path, frames: Frames, case: object) -> None:
     assert [frames[key] for key in sorted(frames)] == list(Archive(root).frames()), case
 
 
-def assert_sound(root: Path, clean: Clean, case: object) -> None:
+def assert_sound(root: Path, clean: Clean, case: object, *, topics: Topics | None = None) -> None:
     """Check an archive after a restart: everything once, tables as of a clean run, nothing broken, nothing left."""
-    topics = load_topics()
+    topics = topics or load_topics()
     assert clean.frames == on_disk(root), case
     assert_readable(root, clean.frames, case)
     assert [] == verify(open_layout(root), topics, rederive=True, done=lambda _frames: None).problems, case
     found = typed(root)
     assert clean.typed.keys() == found.keys(), case
     assert [] == [key for key, table in clean.typed.items() if not table.equals(found[key])], case
-    assert clean.digest == _digest(root, topics), case
+    assert clean.digest == digest_of(root, topics), case
     assert [] == strays(root), case
 
 

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,13 +26,15 @@ from conftest import (
     AAPL,
     DAY,
     IBM,
-    LIMITS,
     NOON,
     QUICK,
     ROOT,
+    Ended,
     Given,
     archive,
+    command,
     cut,
+    end,
     environment,
     eventually,
     in_loop,
@@ -47,6 +50,7 @@ from kills import (
     assert_readable,
     assert_sound,
     clean_run,
+    digest_of,
     gone,
     kill,
     on_disk,
@@ -54,10 +58,11 @@ from kills import (
 )
 
 from recorder.archive.archiver import Archiver
-from recorder.archive.layout import Layout, make_layout, open_layout
+from recorder.archive.layout import make_layout, open_layout
+from recorder.archive.verify import verify
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.segment import Scan
-from recorder.protocol.topics import load_topics
+from recorder.protocol.topics import Topics, load_topics
 from recorder.recording import flush
 from recorder.replay.gateway import Gateway, serve
 
@@ -167,7 +172,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.fixture(scope="session")
 def underived(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
-    """Prepare a topic to rebuild: one date has its rows, one has none yet, and of a third segment there are leftovers."""
+    """Prepare a topic to rebuild: one date has its rows, one has none yet, and of a segment there are leftovers."""
     folder = tmp_path_factory.mktemp("underived")
     layout = make_layout(folder / "data", DayBoundary("00:00 UTC"))
     write_session(layout, session(NOON), session=FIRST, rotations=CUTS)
@@ -210,13 +215,12 @@ def passes(process: str) -> list[str]:
 def test_an_archiver_is_killed_and_the_next_mends_everything(
     tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str
 ) -> None:
-    """By `recorder flush`, after a flush that died where nobody else was alive; it dies there once more at first."""
+    """A flush that mends after a flush that died: nobody else was alive."""
     data = dead.copy(tmp_path)
 
     assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at), kill_at
     assert dead.clean.frames == on_disk(data)
     assert_readable(data, dead.clean.frames, kill_at)
-    forge.run("flush", data, kill_at=kill_at)
     flush(open_layout(data), tell=lambda _news: None)
     assert_sound(data, dead.clean, kill_at)
 
@@ -259,12 +263,11 @@ def test_a_rebuild_is_killed_and_the_next_goes_on(
 
 SOON = {"journal.begin": 2, "journal.created": 2, "journal.begun": 2, "journal.write": 25, "journal.written": 25}
 """Passes after some seconds' worth of frames; of other steps the second."""
-PER_CHAIN = 5
 
 
-def chains(steps: Sequence[str]) -> list[list[str]]:
-    """Cut a list of steps into chains: in each, every capture is the restart of the one before."""
-    return [list(steps[first : first + PER_CHAIN]) for first in range(0, len(steps), PER_CHAIN)]
+def chains(steps: Sequence[str], count: int) -> list[list[str]]:
+    """Deal steps out to chains: in each, every capture is the restart of the one before."""
+    return [list(steps[first::count]) for first in range(count)]
 
 
 @asynccontextmanager
@@ -297,7 +300,7 @@ def check_left(data: Path, before: dict[tuple[str, int], object], folder: Path, 
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["alone", "with its archiver"])
-@pytest.mark.parametrize("chain", chains([step for step in steps("capture") if not step.startswith("layout.")]))
+@pytest.mark.parametrize("chain", chains([step for step in steps("capture") if not step.startswith("layout.")], 3))
 def test_a_capture_is_killed_and_the_next_goes_on(
     tmp_path: Path, forge: Forge, chain: list[str], *, both: bool
 ) -> None:
@@ -352,7 +355,7 @@ def test_an_archiver_is_killed_at_every_step_and_the_capture_goes_on(
     async def check() -> int:
         async with sending() as (sender, gateway):
             capture = forge.start("capture", data, kill_at=",".join(chosen), once=once, **settings(gateway))
-            await eventually(lambda: sorted(chosen) == sorted(os.listdir(once)), within=40)
+            await eventually(lambda: sorted(chosen) == sorted(path.name for path in once.iterdir()), within=40)
             os.kill(capture, signal.SIGTERM)
             assert 0 == await forge.ended(capture), forge.printed()
             sent.append(sender.numbers)
@@ -376,11 +379,11 @@ BEFORE = {
 """Where an archiver dies first, so that the next one comes to a step."""
 
 
-@pytest.mark.parametrize("chain", chains(steps("archiver")))
+@pytest.mark.parametrize("chain", chains(steps("archiver"), 4))
 def test_an_archiver_and_its_capture_are_killed_and_the_next_go_on(
     tmp_path: Path, forge: Forge, dead: Prepared, chain: list[str]
 ) -> None:
-    """The capture is killed the moment the archiver has died at its step."""
+    """The capture is killed the moment the archiver has died at its step, and the next capture's goes on."""
     data, frames = dead.copy(tmp_path), dead.clean.frames
 
     @in_loop
@@ -397,8 +400,120 @@ def test_an_archiver_and_its_capture_are_killed_and_the_next_go_on(
                     kill(process)
                 await forge.ended(capture)
                 await gone(data)
-                frames = check_left(data, frames, tmp_path, step).frames
+                found = on_disk(data)
+                assert frames.items() <= found.items(), step
+                assert_readable(data, found, step)
+                frames = found
             await stopped(forge, data, sender, gateway)
 
     check()
     assert_sound(data, clean_run(on_disk(data), tmp_path / "clean"), chain)
+
+
+# ------------------------------------------------------------------ a power loss
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory, forge: Forge) -> Prepared:
+    """Record, and kill the capture and its archiver: one segment of many batches is left."""
+    folder = tmp_path_factory.mktemp("recorded")
+    data = folder / "data"
+
+    @in_loop
+    async def check() -> None:
+        async with sending() as (sender, gateway):
+            capture = forge.start("capture", data, **settings(gateway, flush_every=60))
+            await eventually(lambda: sender.numbers > 150)
+            kill(capture)
+            await forge.ended(capture)
+            await gone(data)
+
+    check()
+    return Prepared(data, Clean(on_disk(data), {}, ""))
+
+
+@pytest.mark.parametrize("tail", [b"", bytes(4096)], ids=["cut off", "zeros"])
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_power_loss_takes_the_end_of_the_last_segment(
+    tmp_path: Path, recorded: Prepared, tail: bytes, part: int
+) -> None:
+    """What was not synced is gone, or zeros stand in its place; what stands before it is archived."""
+    (segment,) = recorded.root.rglob("*.seg")
+    content = segment.read_bytes()
+    ends = ends_of_records(content)
+    assert len(ends) > 20
+    offsets = [0, 5, ends[0] - 1, ends[0], ends[1] - 3, ends[1], ends[5], ends[5] + 6, ends[-2] + 20, ends[-1] - 1]
+    kept: list[int] = []
+    for offset in offsets[part::2]:
+        data = recorded.copy(tmp_path / str(offset))
+        next(data.rglob("*.seg")).write_bytes(content[:offset] + tail)
+        clean = check_left(data, {}, tmp_path, f"{offset}-{len(tail)}")
+        kept.append(len(clean.frames))
+        assert clean.frames.items() <= recorded.clean.frames.items()
+
+    assert sorted(kept) == kept
+    assert 0 == kept[0] < kept[-1] < len(recorded.clean.frames)
+
+
+def ends_of_records(segment: bytes) -> list[int]:
+    """Give the offsets at which a segment's records end, its header first."""
+    scan, ends = Scan(segment), []
+    for _ in scan:
+        ends.append(scan.end)
+    first = Scan(segment[: ends[0] - 1])
+    assert not list(first)
+    return [first.end, *ends]
+
+
+# ------------------------------------------------------------------ another schema
+
+
+COLUMN = '    { name = "of_tomorrow", key = "9999", parser = "price", doc = "A column of the next version." },\n'
+
+
+def next_version(folder: Path) -> tuple[dict[str, str], Topics]:
+    """Copy the recorder, its market data with one more column; give the environment of its processes, and its topics."""
+    for name in ("recorder", "schemas"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = folder / "schemas" / "market_data.toml"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("column = [\n", f"column = [\n{COLUMN}", 1), "utf-8")
+    return environment() | {"PYTHONPATH": str(folder)}, load_topics(folder / "schemas")
+
+
+@pytest.mark.parametrize("step", ["build.typed_published", "build.committed"])
+def test_a_killed_archiver_is_followed_by_one_with_another_schema(
+    tmp_path: Path, forge: Forge, dead: Prepared, step: str
+) -> None:
+    """Frames are archived, readers decode the rows, that is said; a rebuild makes the tables of the new schema."""
+    data = dead.copy(tmp_path)
+    assert -signal.SIGKILL == forge.run("flush", data, kill_at=step)
+    variables, topics = next_version(tmp_path / "next")
+    ended: list[Ended] = []
+
+    @in_loop
+    async def check() -> None:
+        async with sending() as (sender, gateway):
+            capture = await asyncio.create_subprocess_exec(
+                *command("capture", "--gateway", gateway.base_url, "--conid", str(AAPL), "--field", "bid_price,9999"),
+                *("--data", str(data)),
+                cwd=tmp_path,
+                env=variables,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            await eventually(lambda: sender.numbers > 20)
+            capture.terminate()
+            ended.append(await end(capture))
+
+    check()
+    found = on_disk(data)
+    clean = clean_run(found, tmp_path / "clean", topics=topics)
+    assert (0, True) == (ended[0].code, "has another schema" in ended[0].err), ended
+    assert dead.clean.frames.items() < found.items()
+    assert_readable(data, found, step)
+    assert clean.digest == digest_of(data, topics)
+    assert [] == verify(open_layout(data), topics, rederive=True, done=lambda _frames: None).problems
+    subprocess.run(command("rebuild", "--topic", "market_data", "--data", str(data)), env=variables, check=True)
+    assert_sound(data, clean, step, topics=topics)
+    assert "of_tomorrow" in clean.typed[f"market_data/date=2026-11-20/conid={AAPL}"].column_names

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
@@ -275,10 +276,10 @@ def test_a_column_does_not_depend_on_its_neighbours(parser: CellParser, values: 
     together: list[tuple[int, Any]] = []
     alone: list[tuple[int, Any]] = []
     whole = to_column(
-        Cells(list(range(len(values))), values), parser, len(values), lambda row, value: together.append((row, value))
+        Cells(np.arange(len(values)), values), parser, len(values), lambda row, value: together.append((row, value))
     )
     single = [
-        to_column(Cells([0], [value]), parser, 1, lambda _row, value, row=row: alone.append((row, value)))  # type: ignore[misc]
+        to_column(Cells(np.array([0]), [value]), parser, 1, lambda _row, value, row=row: alone.append((row, value)))  # type: ignore[misc]
         for row, value in enumerate(values)
     ]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -27,10 +28,14 @@ _ARROW_ERRORS: Final = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
 
 class Cells(NamedTuple):
-    """The rows that have the key, and their values as untyped JSON."""
+    """The numbers of the rows that have the key, and their values as untyped JSON."""
 
-    rows: list[int]
+    rows: npt.NDArray[np.int64]
     values: list[Any]
+
+    def pairs(self) -> Iterator[tuple[int, Any]]:
+        """Give each row with its value."""
+        return zip(self.rows.tolist(), self.values, strict=True)
 
 
 def to_text(value: Any) -> str:
@@ -46,7 +51,7 @@ def to_column(cells: Cells | None, parser: CellParser, count: int, reject: Rejec
     dense = _in_bulk(cells.values, parser, kind)
     if dense is None:
         dense = _one_by_one(cells, parser, kind, reject)
-    if len(cells.rows) == count and cells.rows == list(range(count)):
+    if len(cells.rows) == count and np.array_equal(cells.rows, np.arange(count)):
         return dense
     places = np.full(count, -1, np.int64)
     places[cells.rows] = np.arange(len(cells.rows))
@@ -132,7 +137,7 @@ def _plain_floats(texts: pa.Array) -> pa.Array | None:
 
 def _one_by_one(cells: Cells, parser: CellParser, kind: pa.DataType, reject: Reject) -> pa.Array:
     parsed: list[Any] = []
-    for row, value in zip(cells.rows, cells.values, strict=True):
+    for row, value in cells.pairs():
         if parser == "conid":
             parsed.append(_conid(row, value, reject))
             continue

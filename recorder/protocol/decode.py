@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,6 +31,8 @@ Orders = dict[str, int]
 
 _LEADING_CONID: Final = re.compile(r"[0-9]+")
 _NO_TOPIC: Final = -1
+_ITEM_BITS: Final = 32
+_ITEM_MASK: Final = (1 << _ITEM_BITS) - 1
 SPECIAL: Final = frozenset({"@source", "@prefix", "@topic", "@entry.0", "@entry.1"})
 """Keys of values that stand around a row, not in it."""
 
@@ -79,10 +82,13 @@ class Decoder:
         builders = [_Builder(topic) for topic in self._topics]
         claimed = [_NO_TOPIC] * len(batch)
         undecoded: dict[str, int] = {}
+        claims, plain = self._claims, self._plain
         for frame, (code, data) in enumerate(zip(batch.code.tolist(), batch.payloads(), strict=True)):
             if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714, SIM109  this is the hot path
                 value = read_json(data)
-                number, topic = self._claim(value, data)
+                wire = value.get("topic") if type(value) is dict else None
+                found = claims.get(wire) if type(wire) is str else None
+                number, topic = found or self._claim(value, data)
             elif kind_and_op(code)[0] == "rest":
                 value, number, topic = self._claim_rest(data)
             else:
@@ -90,8 +96,8 @@ class Decoder:
             claimed[frame] = number
             if topic is None:
                 continue
-            if self._plain[number] and type(value) is dict:
-                builders[number].add(frame, 0, value)
+            if plain[number] and type(value) is dict:
+                builders[number].add(frame << _ITEM_BITS, value)
             elif missed := _add_rows(builders[number], frame, value, topic):
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
         rows = {builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count}
@@ -102,12 +108,10 @@ class Decoder:
         wire = value.get("topic") if type(value) is dict else wire_topic(data) if type(value) is NotJson else None
         if type(wire) is not str:
             return _NO_TOPIC, None
-        found = self._claims.get(wire)
-        if found is None:
-            topic = self._by_prefix.get(wire.partition("+")[0])
-            found = (_NO_TOPIC, None) if topic is None else (self._index[topic.name], topic)
-            if len(self._claims) < 100_000:  # noqa: PLR2004  a cache of wire topics; noise must not grow it for ever
-                self._claims[wire] = found
+        topic = self._by_prefix.get(wire.partition("+")[0])
+        found = (_NO_TOPIC, None) if topic is None else (self._index[topic.name], topic)
+        if len(self._claims) < 100_000:  # noqa: PLR2004  a cache of wire topics; noise must not grow it for ever
+            self._claims[wire] = found
         return found
 
     def _claim_rest(self, data: bytes) -> tuple[Any, int, Topic | None]:
@@ -162,7 +166,7 @@ def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
     missed = 0
     for item, row in enumerate(items):
         if type(row) is dict:
-            builder.add(frame, item, {**_own(row), **extra})
+            builder.add(frame << _ITEM_BITS | item, {**_own(row), **extra})
         else:
             missed += 1
     return missed
@@ -180,16 +184,16 @@ def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int
     for item, (name, row) in enumerate(payload.items()):
         if type(row) is dict:
             first, _, second = name.partition(".")
-            builder.add(frame, item, {**_own(row), **extra, "@entry.0": first, "@entry.1": second})
+            builder.add(frame << _ITEM_BITS | item, {**_own(row), **extra, "@entry.0": first, "@entry.1": second})
         else:
             missed += 1
     return missed
 
 
 class _Shape(NamedTuple):
-    """Rows that have the same keys in the same order."""
+    """Rows that have the same keys in the same order, and their places in the batch."""
 
-    rows: list[int]
+    places: list[int]
     values: list[Iterable[Any]]
 
 
@@ -198,34 +202,36 @@ class _Builder:
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
-        self.count = 0
-        self._frames: list[int] = []
-        self._items: list[int] = []
         self._shapes: dict[tuple[str, ...], _Shape] = {}
         self._special = frozenset[str]() if is_plain(topic) else SPECIAL
         self._parsers = column_parsers(topic)
 
-    def add(self, frame: int, item: int, row: Row) -> None:
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return sum(len(shape.places) for shape in self._shapes.values())
+
+    def add(self, place: int, row: Row) -> None:
+        """Take a row; its place is the frame's number in the batch, then `_ITEM_BITS` for the item's in the frame."""
         keys = tuple(row)
         shape = self._shapes.get(keys)
         if shape is None:
             shape = self._shapes[keys] = _Shape([], [])
-        shape.rows.append(self.count)
+        shape.places.append(place)
         shape.values.append(row.values())
-        self._frames.append(frame)
-        self._items.append(item)
-        self.count += 1
 
     def rows(self, batch: FrameBatch, orders: Orders) -> Rows:
         """Make the table; `orders` is read and added to where the topic joins rows."""
-        cells, topic, count = self._cells(), self.topic, self.count
-        frames = np.array(self._frames)
+        topic, count = self.topic, self.count
+        places = np.sort(np.concatenate([np.array(shape.places, np.int64) for shape in self._shapes.values()]))
+        frames = places >> _ITEM_BITS
+        cells = self._cells(places)
         extra: dict[int, Row] = {}
-        conid = self._conids(cells, orders, extra)
+        conid = self._conids(cells, count, orders, extra)
         columns: dict[str, pa.Array] = {
             "ts_recv": pa.array(batch.ts_recv[frames]).cast(TIME),
             "seq": pa.array(frames + batch.first_seq),
-            "item": pa.array(self._items, pa.int32()),
+            "item": pa.array(places & _ITEM_MASK, pa.int32()),
         }
         if topic.event_time is not None:
             columns["ts_event"] = to_column(
@@ -240,17 +246,17 @@ class _Builder:
             columns["extra"] = _map_array(extra, count)
         return Rows(pa.table({name: columns[name] for name in topic_schema(topic).names if name in columns}), conid)
 
-    def _cells(self) -> dict[str, Cells]:
-        cells: dict[str, Cells] = {}
+    def _cells(self, places: npt.NDArray[np.int64]) -> dict[str, Cells]:
+        """Turn rows into columns, a shape at a time; `places` are those of all rows, in order."""
+        found: dict[str, list[tuple[npt.NDArray[np.int64], Iterable[Any]]]] = {}
         for keys, shape in self._shapes.items():
+            rows = np.searchsorted(places, shape.places)
             for key, values in zip(keys, zip(*shape.values, strict=True), strict=True):
-                found = cells.get(key)
-                if found is None:
-                    cells[key] = Cells(list(shape.rows), list(values))
-                else:
-                    found.rows.extend(shape.rows)
-                    found.values.extend(values)
-        return cells
+                found.setdefault(key, []).append((rows, values))
+        return {
+            key: Cells(np.concatenate([rows for rows, _ in pieces]), list(chain.from_iterable(v for _, v in pieces)))
+            for key, pieces in found.items()
+        }
 
     @staticmethod
     def _reject(extra: dict[int, Row], key: str) -> Callable[[int, Any], None]:
@@ -268,18 +274,20 @@ class _Builder:
         for key, found in cells.items():
             if key in taken or key in self._special:
                 continue
-            for row, value in zip(found.rows, found.values, strict=True):
+            for row, value in found.pairs():
                 if value is not None:
                     extra.setdefault(row, {})[key] = value
 
-    def _conids(self, cells: dict[str, Cells], orders: Orders, extra: dict[int, Row]) -> npt.NDArray[np.int64]:
+    def _conids(
+        self, cells: dict[str, Cells], count: int, orders: Orders, extra: dict[int, Row]
+    ) -> npt.NDArray[np.int64]:
         """Find each row's contract, as `Conid` says."""
-        rule, conid = self.topic.conid, np.zeros(self.count, np.int64)
+        rule, conid = self.topic.conid, np.zeros(count, np.int64)
         columns = {column.key for column in self.topic.columns}
         for key in reversed(rule.keys):
             if key in cells:
                 reject = _keep_nothing if key in columns else self._reject(extra, key)
-                found = np.asarray(to_column(cells[key], "conid", self.count, reject).fill_null(0))
+                found = np.asarray(to_column(cells[key], "conid", count, reject).fill_null(0))
                 conid = np.where(found == 0, conid, found)
         if rule.topic and not conid.all():
             _fill_from_topic(conid, cells.get("@topic" if "@topic" in self._special else "topic"))
@@ -293,14 +301,14 @@ def _keep_nothing(_row: int, _value: Any) -> None:
 
 
 def _fill_from_topic(conid: npt.NDArray[np.int64], topics: Cells | None) -> None:
-    for row, wire in zip(*(topics or Cells([], [])), strict=True):
+    for row, wire in topics.pairs() if topics is not None else ():
         if conid[row] == 0 and type(wire) is str and (number := _LEADING_CONID.match(wire.partition("+")[2])):
             conid[row] = int(number[0]) if len(number[0]) < 19 else 0  # noqa: PLR2004  what 64 bits can hold
 
 
 def _join(conid: npt.NDArray[np.int64], keys: Sequence[Cells | None], orders: Orders) -> None:
     """Give rows without a contract that of the earlier row with the same keys, and remember those that have one."""
-    columns = [dict(zip(cells.rows, cells.values, strict=True)) if cells is not None else {} for cells in keys]
+    columns = [dict(cells.pairs()) if cells is not None else {} for cells in keys]
     for row in range(len(conid)):
         parts = [column.get(row) for column in columns]
         if None in parts:

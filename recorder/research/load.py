@@ -75,9 +75,9 @@ def _merge(tables: dict[str, pa.Table]) -> pa.Table:
 def _from_extra(table: pa.Table, field: Column) -> pa.Array:
     extra = table["extra"].combine_chunks()
     texts = pc.map_lookup(extra, field.key, "first")
-    rows = np.flatnonzero(np.asarray(texts.is_valid())).tolist()
+    rows = np.flatnonzero(np.asarray(texts.is_valid()))
     return to_column(
-        Cells(rows, texts.drop_null().to_pylist()) if rows else None,
+        Cells(rows, texts.drop_null().to_pylist()) if len(rows) else None,
         field.parser,
         table.num_rows,
         lambda _row, _value: None,  # it stays in `extra`, where it was found
