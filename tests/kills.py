@@ -139,7 +139,8 @@ def assert_sound(root: Path, clean: Clean, case: object, *, topics: Topics | Non
     assert [] == verify(open_layout(root), topics, rederive=True, done=lambda _frames: None).problems, case
     found = typed(root)
     assert clean.typed.keys() == found.keys(), case
-    assert [] == [key for key, table in clean.typed.items() if not table.equals(found[key])], case
+    differing = [key for key, table in clean.typed.items() if not table.equals(found[key])]
+    assert [] == differing, (case, differing)
     assert clean.digest == digest_of(root, topics), case
     assert [] == strays(root), case
 

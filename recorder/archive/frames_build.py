@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from recorder.archive.digest import TableDigest, text_bytes
+from recorder.archive.digest import TableDigest, text_bytes, text_edges
 from recorder.archive.parts import RowWriter
 from recorder.disk import make_folder
 from recorder.faults import point
@@ -106,7 +106,7 @@ def add_contents(contents: dict[str, ContentDigest], table: pa.Table) -> dict[st
     for name in received["topic"].unique().to_pylist():
         digest = contents.setdefault(name, ContentDigest(name))
         for payloads in received.filter(pc.equal(received["topic"], name))["data"].chunks:
-            lengths = np.asarray(pc.binary_length(payloads)).astype("<u4")
+            lengths = np.diff(text_edges(payloads)).astype("<u4")
             digest.extend_joined(len(payloads), lengths.tobytes(), text_bytes(payloads))
             counts[name] = counts.get(name, 0) + len(payloads)
     return counts
