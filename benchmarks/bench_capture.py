@@ -28,10 +28,9 @@ from load_server import CONTRACTS, frames
 from websockets.asyncio.client import connect
 
 import recorder
-from recorder.archive.build import CHUNK
 from recorder.capture.settings import CaptureSettings
 from recorder.protocol.decode import Decoder
-from recorder.protocol.segment import IN_TEXT, Scan, encode_batch
+from recorder.protocol.segment import CHUNK, IN_TEXT, Scan, encode_batch
 from recorder.protocol.topics import load_topics
 from recorder.recording import record
 

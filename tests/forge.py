@@ -25,6 +25,7 @@ from recorder.archive import replacement
 from recorder.archive.layout import open_layout
 from recorder.capture import archiver_process, journal
 from recorder.capture.settings import CaptureSettings
+from recorder.disk import sync_file, sync_path
 from recorder.protocol.topics import load_topics
 from recorder.recording import compact_finished, flush, rebuild_topic, record
 
@@ -116,20 +117,16 @@ WORK: dict[str, Callable[..., None]] = {"capture": _capture, "flush": _flush, "c
 
 def _log_syncs(path: str) -> None:
     """Let a capture log which segment it synced up to which size."""
-    sync, sync_left, log = (
-        journal.sync_file,
-        recording.sync_path,
-        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
-    )
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def logged(handle: int) -> None:
         size = os.fstat(handle).st_size
-        sync(handle)
+        sync_file(handle)
         os.write(log, f"{size} {Path(f'/proc/self/fd/{handle}').readlink()}\n".encode())
 
     def logged_left(path: Path) -> None:
         size = path.stat().st_size
-        sync_left(path)
+        sync_path(path)
         os.write(log, f"{size} {path}\n".encode())
 
     vars(journal)["sync_file"] = logged

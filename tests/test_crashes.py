@@ -45,6 +45,7 @@ from conftest import (
 from forge import Forge, forging
 from kills import (
     Clean,
+    Frames,
     Sender,
     archivers,
     assert_readable,
@@ -192,7 +193,7 @@ def underived(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 # ------------------------------------------------------------------ the archiver, alone and with its capture gone
 
 
-LATER = {
+LATER: dict[str, dict[str, Sequence[int]]] = {
     "archiver": {"publish.synced": (5,), "publish.folder_made": (5,), "build.committed": (2,)},
     "compact": {
         "replace.swapped": (3,),
@@ -287,7 +288,7 @@ async def stopped(forge: Forge, data: Path, sender: Sender, gateway: Gateway) ->
     assert 0 == await forge.ended(capture), forge.printed()
 
 
-def check_left(data: Path, before: dict[tuple[str, int], object], folder: Path, case: str) -> Clean:
+def check_left(data: Path, before: Frames, folder: Path, case: str) -> Clean:
     """Check what a kill left: readable as it is, whole once it is archived. A copy is archived; the kill's stays."""
     frames = on_disk(data)
     assert before.items() <= frames.items(), case
@@ -308,7 +309,7 @@ def test_a_capture_is_killed_and_the_next_goes_on(
 
     @in_loop
     async def check() -> None:
-        data, frames = tmp_path / "data", {}
+        data, frames = tmp_path / "data", Frames()
         async with sending() as (sender, gateway):
             for step in chain:
                 later = both and not step.startswith("record.")
@@ -352,7 +353,7 @@ def test_an_archiver_is_killed_at_every_step_and_the_capture_goes_on(
     once.mkdir()
 
     @in_loop
-    async def check() -> int:
+    async def check() -> None:
         async with sending() as (sender, gateway):
             capture = forge.start("capture", data, kill_at=",".join(chosen), once=once, **settings(gateway))
             await eventually(lambda: sorted(chosen) == sorted(path.name for path in once.iterdir()), within=40)
@@ -447,7 +448,7 @@ def test_a_power_loss_takes_the_end_of_the_last_segment(
     for offset in offsets[part::2]:
         data = recorded.copy(tmp_path / str(offset))
         next(data.rglob("*.seg")).write_bytes(content[:offset] + tail)
-        clean = check_left(data, {}, tmp_path, f"{offset}-{len(tail)}")
+        clean = check_left(data, Frames(), tmp_path, f"{offset}-{len(tail)}")
         kept.append(len(clean.frames))
         assert clean.frames.items() <= recorded.clean.frames.items()
 
@@ -457,9 +458,8 @@ def test_a_power_loss_takes_the_end_of_the_last_segment(
 
 def ends_of_records(segment: bytes) -> list[int]:
     """Give the offsets at which a segment's records end, its header first."""
-    scan, ends = Scan(segment), []
-    for _ in scan:
-        ends.append(scan.end)
+    scan, ends = Scan(segment), list[int]()
+    ends.extend(scan.end for _ in scan)
     first = Scan(segment[: ends[0] - 1])
     assert not list(first)
     return [first.end, *ends]
@@ -472,7 +472,7 @@ COLUMN = '    { name = "of_tomorrow", key = "9999", parser = "price", doc = "A c
 
 
 def next_version(folder: Path) -> tuple[dict[str, str], Topics]:
-    """Copy the recorder, its market data with one more column; give the environment of its processes, and its topics."""
+    """Copy the recorder, its market data with one more column; give its processes' environment, and its topics."""
     for name in ("recorder", "schemas"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     path = folder / "schemas" / "market_data.toml"
@@ -514,6 +514,7 @@ def test_a_killed_archiver_is_followed_by_one_with_another_schema(
     assert_readable(data, found, step)
     assert clean.digest == digest_of(data, topics)
     assert [] == verify(open_layout(data), topics, rederive=True, done=lambda _frames: None).problems
-    subprocess.run(command("rebuild", "--topic", "market_data", "--data", str(data)), env=variables, check=True)
+    rebuild = command("rebuild", "--topic", "market_data", "--data", str(data))
+    subprocess.run(rebuild, cwd=tmp_path, env=variables, check=True)
     assert_sound(data, clean, step, topics=topics)
     assert "of_tomorrow" in clean.typed[f"market_data/date=2026-11-20/conid={AAPL}"].column_names

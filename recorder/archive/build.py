@@ -25,14 +25,12 @@ from recorder.disk import sync_folder, sync_path
 from recorder.faults import point
 from recorder.protocol.decode import Decoder, Orders, Rows
 from recorder.protocol.digest import ContentDigest
-from recorder.protocol.segment import FrameBatch, concat
+from recorder.protocol.segment import CHUNK, FrameBatch, concat
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS
 
 _WRITERS: Final = 2
-CHUNK: Final = 16_384
-"""Frames decoded at once: enough for columns to pay, little enough to stay in the processor's cache."""
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -23,14 +23,13 @@ from recorder.archive.layout import Layout
 from recorder.archive.reading import Piece, list_pieces
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoded, Decoder, Orders
-from recorder.protocol.segment import FrameBatch, concat
+from recorder.protocol.segment import FrameBatch, gathered
 from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS, Frame
 
 SAMPLES: Final = 5
 """How many of the unclaimed frames are given."""
 _TRIES: Final = 20
-_CHUNK: Final = 16_384  # frames decoded at once
 
 End = Literal["clean", "torn", "open"]
 
@@ -195,7 +194,7 @@ class _Count:
         found, decoder = self._found, Decoder(self._topics, counted.orders)
         size = piece.path.stat().st_size
         reader, date = SegmentReader(piece.path), self._date
-        for batch in _gathered(reader.batches()):
+        for batch in gathered(reader.batches()):
             assert reader.header is not None, "a segment's batches follow its header"
             decoded, date = decoder.decode(batch), reader.header.date
             if self._date in (None, date):
@@ -271,17 +270,3 @@ class _SessionCount:
             end=self.end,
             torn=self.torn,
         )
-
-
-def _gathered(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-    """Join small batches, so that decoding in columns pays."""
-    pending: list[FrameBatch] = []
-    waiting = 0
-    for batch in batches:
-        pending.append(batch)
-        waiting += len(batch)
-        if waiting >= _CHUNK:
-            yield concat(pending)
-            pending, waiting = [], 0
-    if pending:
-        yield concat(pending)

@@ -11,10 +11,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +30,9 @@ from recorder.archive.layout import Layout
 from recorder.archive.windows import merged
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder, Orders
-from recorder.protocol.segment import CODES, FrameBatch, concat, tail
+from recorder.protocol.segment import CHUNK, CODES, FrameBatch, gathered, tail
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
-
-_CHUNK: Final = 16_384
 
 
 class Span(NamedTuple):
@@ -117,11 +115,11 @@ def _list_pieces(layout: Layout) -> dict[str, list[Piece]]:
 def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
     """Give a piece's frames in batches of some ten thousand; `Damaged` if it cannot be read."""
     if piece.commit is None:
-        yield from _gather(SegmentReader(piece.path).batches())
+        yield from gathered(SegmentReader(piece.path).batches())
         return
     try:
         file = pq.ParquetFile(piece.path, page_checksum_verification=True)
-        for batch in file.iter_batches(_CHUNK, columns=["ts_recv", "seq", "conn", "kind", "op", "data"]):
+        for batch in file.iter_batches(CHUNK, columns=["ts_recv", "seq", "conn", "kind", "op", "data"]):
             yield _batch_of(batch)
     except (pa.ArrowInvalid, OSError) as exc:
         if isinstance(exc, FileNotFoundError):
@@ -129,19 +127,6 @@ def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
         raise Damaged(
             f"the part cannot be read ({exc})", path=piece.path, offset=0, hint="restore it from a copy"
         ) from exc
-
-
-def _gather(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-    pending: list[FrameBatch] = []
-    count = 0
-    for batch in batches:
-        pending.append(batch)
-        count += len(batch)
-        if count >= _CHUNK:
-            yield concat(pending)
-            pending, count = [], 0
-    if pending:
-        yield concat(pending)
 
 
 def _batch_of(batch: pa.RecordBatch) -> FrameBatch:

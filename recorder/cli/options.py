@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
-
-from recorder.errors import UsageError
 
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the archive.", show_default="data")]
 Config = Annotated[
@@ -27,27 +24,8 @@ Start = Annotated[
 ]
 End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Up to, not including, this date or time.")]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
-
 
 def split(values: Iterable[str] | None) -> tuple[str, ...]:
     """Take apart comma-separated values, each kept once, in order; a combo contract (with `;`) is one value."""
     pieces = (piece for value in values or () for piece in ([value] if ";" in value else value.split(",")))
     return tuple(dict.fromkeys(piece.strip() for piece in pieces if piece.strip()))
-
-
-def parse_time(text: str | None, *, option: str) -> int | None:
-    """Read an ISO date or time (naive means UTC) as microseconds since the Unix epoch; a `UsageError` names the option.
-
-    None stays None.
-    """
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text.strip())
-    except ValueError as exc:
-        raise UsageError(
-            f"{option}: {text!r} is not a time", hint="write 2026-11-20, 2026-11-20T14:30 or 2026-11-20T14:30-05:00"
-        ) from exc
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND

@@ -13,10 +13,11 @@ import msgspec
 import typer
 
 from recorder.cli.instants import format_instant
-from recorder.cli.options import Config, Conid, Data, End, Start, Topic, parse_time, split
+from recorder.cli.options import Config, Conid, Data, End, Start, Topic, split
 from recorder.cli.output import progress
 from recorder.cli.settings import data_folder
 from recorder.errors import UsageError
+from recorder.protocol.instants import to_micros
 from recorder.types import KINDS, Frame, Kind
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     """
     if kind and not raw:
         raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
-    bounds = parse_time(start, option="--start"), parse_time(end, option="--end")
+    bounds = to_micros(start, what="--start"), to_micros(end, what="--end")
     conids, kinds, factor = _conids(conid), _kinds(kind), _speed(speed)
     folder = data_folder(data, config)
     from recorder.archive.layout import open_layout  # noqa: PLC0415  pyarrow takes a moment; errors above come before

@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -29,6 +29,8 @@ from recorder.types import KINDS, OPS, Frame, Kind, Op
 
 MAGIC: Final = b"IBKRJNL\x01"
 SUFFIX: Final = ".seg"
+CHUNK: Final = 16_384
+"""Frames decoded at once: enough for columns to pay, little enough to stay in the processor's cache."""
 _RECORD: Final = struct.Struct("<II")
 _BATCH: Final = struct.Struct("<cQI")
 _HEADER: Final = b"H"
@@ -227,6 +229,20 @@ def concat(batches: Sequence[FrameBatch]) -> FrameBatch:
         np.concatenate([*offsets, np.array([end])]),
         memoryview(b"".join(batch.blob for batch in batches)),
     )
+
+
+def gathered(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+    """Join small batches that follow one another to ones of `CHUNK` frames or more; the last may be smaller."""
+    pending: list[FrameBatch] = []
+    waiting = 0
+    for batch in batches:
+        pending.append(batch)
+        waiting += len(batch)
+        if waiting >= CHUNK:
+            yield concat(pending)
+            pending, waiting = [], 0
+    if pending:
+        yield concat(pending)
 
 
 def tail(batch: FrameBatch, first_seq: int) -> FrameBatch:
