@@ -84,6 +84,18 @@ def test_every_step_of_the_source_is_a_row_of_the_matrix_and_the_other_way_round
     assert sorted({name for names in found for name in names}) == sorted(step for step, _ in MATRIX)
 
 
+def test_every_guarantee_of_the_readme_names_a_test_that_exists() -> None:
+    """Each row of its table links to one at least."""
+    table = (ROOT / "README.md").read_text("utf-8").partition("| proved by |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    rows = [re.findall(r"\]\((tests/\w+\.py)#(test_\w+)\)", row) for row in table.splitlines()]
+
+    assert 4 == len(rows)
+    for linked in rows:
+        assert linked
+        for path, name in linked:
+            assert f"def {name}(" in (ROOT / path).read_text("utf-8"), name
+
+
 # ------------------------------------------------------------------ what is killed
 
 

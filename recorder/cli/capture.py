@@ -163,18 +163,19 @@ class _Rate:
 
 
 def _line(status: Status, rate: int) -> str:
-    rows = "  ".join(f"{topic} {count:,}" for topic, count in sorted(status.rows.items()))
-    age = "none yet" if status.age is None else f"{status.age:.0f} s ago"
-    flushed = "none yet" if status.flushed is None else f"{status.flushed:.0f} s ago"
+    """Compose the status line; what a narrow terminal cuts off stands last."""
+    rows = "  ".join(f"{topic} {count:,}" for topic, count in sorted(status.rows.items(), key=lambda pair: -pair[1]))
+    age = "no frame yet" if status.age is None else f"last frame {status.age:.0f} s ago"
+    flushed = "no flush yet" if status.flushed is None else f"last flush {status.flushed:.0f} s ago"
+    problem = [status.problem] if status.problem else []
     parts = [
-        status.state,
         f"{rate:,} frames/s",
+        age,
+        flushed,
+        f"{status.unflushed_bytes / 1e6:.1f} MB unflushed",
         rows or "no rows yet",
-        f"last frame {age}",
-        f"last flush {flushed}",
-        f"unflushed {status.unflushed_bytes / 1e6:.1f} MB",
     ]
-    return " · ".join([*parts, status.problem] if status.problem else parts)
+    return " · ".join([status.state, *problem, *parts])
 
 
 def print_outcome(outcome: Outcome) -> None:
