@@ -235,7 +235,7 @@ def test_a_step_that_fails_leaves_nothing_that_the_next_try_does_not_mend(
 POINTS = [
     point
     for module in (build, frames_build)
-    for point in re.findall(r'point\("(build\.\w+)"\)', Path(module.__file__).read_text("utf-8"))
+    for point in re.findall(r'point\("(build\.\w+)"\)', Path(str(module.__file__)).read_text("utf-8"))
     if point != "build.leftover_removed"  # passed only where an earlier try left something: test_crashes has it
 ]
 FLUSH = (

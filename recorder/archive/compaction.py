@@ -77,7 +77,7 @@ def compact(layout: Layout, dates: Sequence[str], *, done: Callable[[int], None]
 
     Raises `Damaged` if what is there is not what was written; nothing of that date and topic is replaced then.
     """
-    tmp = layout.root / ".tmp" / "compaction"
+    tmp = layout.root / ".tmp" / ".compaction"  # no recorder has such a name
     if tmp.exists():
         shutil.rmtree(tmp)
     make_folder(tmp, below=layout.root)

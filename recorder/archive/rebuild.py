@@ -44,7 +44,7 @@ class Rebuilt(NamedTuple):
 
 def rebuild(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:
     """Derive a topic's rows again, in all dates; `done` hears how many frames were read so far."""
-    tmp = layout.root / ".tmp" / "rebuild"
+    tmp = layout.root / ".tmp" / ".rebuild"  # no recorder has such a name
     if tmp.exists():
         shutil.rmtree(tmp)
     make_folder(tmp, below=layout.root)
