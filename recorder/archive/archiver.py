@@ -20,10 +20,11 @@ from recorder.archive.commit import Commit
 from recorder.archive.frames_build import add_contents
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
-from recorder.archive.parts import read_part
+from recorder.archive.parts import read_tables
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
+from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic, Topics
 
 
@@ -200,8 +201,8 @@ class Archiver:
         """Rebuild a session's state from what is archived of it, or of its predecessor."""
         state = SessionState()
         for part in frames_parts(self._layout, session=session):
-            table = read_part(part.path, columns=["kind", "topic", "data"])
-            add_contents(state.contents, table)
+            for table in read_tables(part.path, schema=FRAMES, columns=["kind", "topic", "data"]):
+                add_contents(state.contents, table)
             commit = part.commit()
             state.next_seq, state.orders, state.latest = commit.last + 1, dict(commit.orders), commit.latest
         if state.next_seq == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,8 @@ from recorder.errors import Damaged
 from recorder.protocol.decode import Orders
 
 KEY: Final = b"recorder"
+CHECKSUM: Final = b"recorder.sha256"
+"""The footer's own checksum: Parquet has none for its metadata."""
 
 
 class PartitionInfo(msgspec.Struct, frozen=True):
@@ -67,15 +70,18 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 
 def encode_commit(commit: Commit) -> dict[str, str]:
     """Write a commit as a Parquet footer's metadata."""
-    return {KEY.decode(): msgspec.json.encode(commit).decode()}
+    text = msgspec.json.encode(commit)
+    return {KEY.decode(): text.decode(), CHECKSUM.decode(): hashlib.sha256(text).hexdigest()}
 
 
 def read_commit(path: Path) -> Commit:
     """Read a frames part's commit; `Damaged` if the part has none that can be read."""
     try:
         metadata = pq.read_metadata(path).metadata or {}
+        if hashlib.sha256(metadata[KEY]).hexdigest().encode() != metadata[CHECKSUM]:
+            raise ValueError("its checksum does not match")  # noqa: TRY301  it is one of several ways to be damaged
         return msgspec.json.decode(metadata[KEY], type=Commit)
-    except (pa.ArrowInvalid, KeyError, msgspec.MsgspecError, OSError) as exc:
+    except (pa.ArrowException, KeyError, ValueError, msgspec.MsgspecError, OSError) as exc:
         if isinstance(exc, FileNotFoundError):
             raise
         raise Damaged(

@@ -179,7 +179,7 @@ class _Work:
             (folder / str(source.merged)).hardlink_to(source.parts[0][0])
             point("compaction.linked")
         for path, _ in source.parts:
-            for table in read_tables(path):
+            for table in read_tables(path, schema=None):
                 whole.update(table)
                 _share_out(table, shares, [(first, last) for first, last, _ in expected])
                 if len(source.parts) > 1:
@@ -227,7 +227,7 @@ class _Work:
         writer = None
         for path, commit in zip(paths, commits, strict=True):
             share = TableDigest()
-            for table in read_tables(path):
+            for table in read_tables(path, schema=FRAMES_SCHEMA):
                 writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
                 writer.add(table)
                 for digest in (whole, share):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,11 +32,14 @@ class _Session(NamedTuple):
     last: int
 
 
-def check_continuity(layout: Layout) -> tuple[list[Break], list[str]]:
-    """Check every recorder; give what is wrong, and notes on what is normal after a crash."""
+def check_continuity(layout: Layout, *, unreadable: Collection[Path]) -> tuple[list[Break], list[str]]:
+    """Check every recorder; give what is wrong, and notes on what is normal after a crash.
+
+    `unreadable` parts count as missing.
+    """
     breaks: list[Break] = []
     notes: list[str] = []
-    for recorder, pieces in list_pieces(layout).items():
+    for recorder, pieces in list_pieces(layout, without=unreadable).items():
         sessions: dict[str, list[Piece]] = {}
         for piece in pieces:
             sessions.setdefault(piece.session, []).append(piece)

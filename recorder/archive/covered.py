@@ -38,7 +38,7 @@ def covered_tables(
     for path, name in parts:
         if name in gone:
             continue
-        for table in read_tables(path, columns=columns, rows=rows):
+        for table in read_tables(path, schema=topic_schema(topic), columns=columns, rows=rows):
             if name.first < commit.first or name.last > commit.last:
                 seq = table["seq"]
                 table = table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))  # noqa: PLW2901  the share of it

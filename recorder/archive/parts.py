@@ -16,6 +16,8 @@ from recorder.errors import Damaged
 from recorder.protocol.topics import Topic
 
 ROW_GROUP: Final = 131_072
+UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What pyarrow raises for bytes that are no Parquet any more: a flipped bit may hit any of its parsers."""
 _DELTA: Final = ("ts_recv", "ts_event", "seq", "item", "conn")
 
 
@@ -51,10 +53,10 @@ def read_fingerprint(path: Path) -> str | None:
         metadata = pq.read_schema(path).metadata or {}
         said: dict[str, str] = msgspec.json.decode(metadata[KEY])
         return said["fingerprint"]
-    except (pa.ArrowInvalid, OSError) as exc:
-        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
     except (KeyError, msgspec.MsgspecError):
         return None
+    except UNREADABLE as exc:
+        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
 
 
 class RowWriter:
@@ -94,23 +96,20 @@ class RowWriter:
             self._pending, self._rows = [], 0
 
 
-def read_part(path: Path, *, columns: list[str] | None = None) -> pa.Table:
-    """Read a part, checking page checksums; `Damaged` names the file that cannot be read."""
-    try:
-        return pq.ParquetFile(path, page_checksum_verification=True).read(columns=columns)
-    except (pa.ArrowInvalid, OSError) as exc:
-        if isinstance(exc, FileNotFoundError):
-            raise
-        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
+def read_tables(
+    path: Path, *, schema: pa.Schema | None, columns: Sequence[str] | None = None, rows: int = ROW_GROUP
+) -> Iterator[pa.Table]:
+    """Read a part some rows at a time, checking page checksums.
 
-
-def read_tables(path: Path, *, columns: Sequence[str] | None = None, rows: int = ROW_GROUP) -> Iterator[pa.Table]:
-    """Read a part some rows at a time, checking page checksums; `Damaged` names the file that cannot be read."""
+    `Damaged` names the file that cannot be read, or whose schema is not this one (None: any will do).
+    """
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
+        if schema is not None and not file.schema_arrow.equals(schema, check_metadata=False):
+            raise Damaged("the part's schema is not its topic's", path=path, offset=0, hint="run `recorder verify`")
         for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError) as exc:
+    except UNREADABLE as exc:
         if isinstance(exc, FileNotFoundError):
             raise
         raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="run `recorder verify`") from exc

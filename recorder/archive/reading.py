@@ -11,7 +11,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from recorder.archive.catalog import frames_parts
 from recorder.archive.commit import Commit
 from recorder.archive.covered import covered_partitions, covered_tables
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
+from recorder.archive.parts import read_tables
 from recorder.archive.windows import merged
-from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder, Orders
 from recorder.protocol.segment import CHUNK, CODES, FrameBatch, gathered, tail
-from recorder.protocol.tables import complete, topic_schema
+from recorder.protocol.tables import FRAMES, complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
 
 
@@ -82,20 +81,22 @@ class Position(NamedTuple):
     seq: int = -1
 
 
-def list_pieces(layout: Layout) -> dict[str, list[Piece]]:
-    """List what is on disk by recorder, in order; lists again when a file vanishes meanwhile."""
+def list_pieces(layout: Layout, *, without: Collection[Path] = ()) -> dict[str, list[Piece]]:
+    """List what is on disk by recorder, in order, `without` some parts; lists again when a file vanishes meanwhile."""
     while True:
         try:
-            return _list_pieces(layout)
+            return _list_pieces(layout, without)
         except FileNotFoundError:
             continue
 
 
-def _list_pieces(layout: Layout) -> dict[str, list[Piece]]:
+def _list_pieces(layout: Layout, without: Collection[Path]) -> dict[str, list[Piece]]:
     segments = {recorder: layout.segments(recorder) for recorder in layout.recorders()}
     pieces: dict[str, list[Piece]] = {}
     covered = set()
     for part in frames_parts(layout):
+        if part.path in without:
+            continue
         commit = part.commit()
         covered.add((commit.session, commit.first))
         pieces.setdefault(commit.recorder, []).append(
@@ -117,16 +118,9 @@ def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
     if piece.commit is None:
         yield from gathered(SegmentReader(piece.path).batches())
         return
-    try:
-        file = pq.ParquetFile(piece.path, page_checksum_verification=True)
-        for batch in file.iter_batches(CHUNK, columns=["ts_recv", "seq", "conn", "kind", "op", "data"]):
-            yield _batch_of(batch)
-    except (pa.ArrowInvalid, OSError) as exc:
-        if isinstance(exc, FileNotFoundError):
-            raise
-        raise Damaged(
-            f"the part cannot be read ({exc})", path=piece.path, offset=0, hint="restore it from a copy"
-        ) from exc
+    columns = ["ts_recv", "seq", "conn", "kind", "op", "data"]
+    for table in read_tables(piece.path, schema=FRAMES, columns=columns, rows=CHUNK):
+        yield _batch_of(table.to_batches()[0])
 
 
 def _batch_of(batch: pa.RecordBatch) -> FrameBatch:

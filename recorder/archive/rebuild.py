@@ -114,7 +114,7 @@ class _Work:
         for part in parts:
             target = folder / part.path.name
             writer = None
-            for table in read_tables(part.path):
+            for table in read_tables(part.path, schema=FRAMES_SCHEMA):
                 writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
                 writer.add(table)
             assert writer is not None, "a commit has frames"

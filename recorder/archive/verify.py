@@ -29,6 +29,7 @@ from recorder.archive.reading import Piece, Reader, frame_batches
 from recorder.archive.strays import find_strays
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder
+from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic, Topics
 
 _SHOWN: Final = 3
@@ -80,7 +81,9 @@ def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Call
             rows += checked.rows
             problems += checked.problems
             done(frames)
-    breaks, notes = check_continuity(layout)
+    breaks, notes = check_continuity(
+        layout, unreadable={problem.path for problem in problems if problem.kind == "damaged"}
+    )
     problems += [Problem("continuity", path, what) for path, what in breaks]
     problems += [Problem(*stray) for stray in find_strays(layout, [part.commit() for part in parts])]
     return Report(len(parts), frames, rows, problems, notes)
@@ -115,7 +118,7 @@ class _Checker:
         following = commit.first
         bounds = self._layout.boundary.day_of(commit.ts_min)
         try:
-            for table in read_tables(part.path):
+            for table in read_tables(part.path, schema=FRAMES):
                 digest.update(table.drop_columns("topic"))
                 seq = table["seq"].to_numpy()
                 if not np.array_equal(seq, np.arange(following, following + len(seq))):
