@@ -288,7 +288,7 @@ async def test_frames_survive_the_killing_of_the_capture(tmp_path: Path) -> None
     assert -signal.SIGKILL == ended.code
     assert "Traceback" not in ended.err
     assert len(waiting) >= 1
-    assert len(waiting) == len(commits)
+    assert 1 <= len(commits) <= len(waiting)  # one may have been begun and not written, or committed and not removed
     assert [] == again
     recorded = market_data(tmp_path)
     assert before == recorded
