@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
@@ -15,6 +16,8 @@ from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
 from recorder.archive.layout import Layout, make_layout
 from recorder.archive.rebuild import Rebuilt, rebuild
+from recorder.archive.repair import set_aside
+from recorder.archive.verify import Report, verify
 from recorder.capture.capture import Capture, Outcome, stop_on_signals
 from recorder.capture.place import Place, new_session
 from recorder.capture.plan import plan_streams
@@ -131,6 +134,20 @@ def compact_finished(layout: Layout, *, before: str | None, done: Callable[[int]
         return compact(layout, finished_dates(layout, before=limit), done=done)
 
 
+def verify_archive(
+    layout: Layout, topics: Topics, *, rederive: bool, repair: bool, done: Callable[[int], None]
+) -> tuple[Report, list[Path]]:
+    """Verify an archive, and with `repair` set aside what is damaged or foreign; give where that is now.
+
+    Only a repair changes something, and needs the archive for itself: `LockHeld` if another maintenance runs.
+    """
+    if not repair:
+        return verify(layout, topics, rederive=rederive, done=done), []
+    with _maintenance(layout):
+        report = verify(layout, topics, rederive=rederive, done=done)
+        return report, set_aside(layout, report.problems)
+
+
 def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:
     """Derive a topic's tables again; `LockHeld` if another maintenance runs."""
     with _maintenance(layout):
@@ -139,7 +156,7 @@ def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callabl
 
 @contextmanager
 def _maintenance(layout: Layout) -> Iterator[None]:
-    """Keep compactions and rebuilds apart: each replaces folders that it has read before."""
+    """Keep compactions, rebuilds and repairs apart: each replaces what it has read before."""
     os.umask(0o077)
     lock = RecorderLock(layout.root / "journal", MAINTENANCE, root=layout.root)
     try:

@@ -41,7 +41,7 @@ from hypothesis import strategies as st
 
 import recorder
 from recorder.archive.layout import Layout, make_layout
-from recorder.archive.reading import list_pieces
+from recorder.archive.pieces import list_pieces
 from recorder.errors import Damaged, UsageError
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import load_topics

@@ -14,13 +14,17 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
-from recorder.archive.covered import covered_partitions, covered_rows
+from recorder.archive.covered import covered_partitions, covered_tables
 from recorder.archive.digest import TableDigest
-from recorder.archive.reading import Piece, Reader, frame_batches, list_pieces
+from recorder.archive.parts import ROW_GROUP
+from recorder.archive.pieces import Piece, check_holes, frame_batches, list_pieces
+from recorder.archive.reading import Reader
+from recorder.errors import ArchiveError
 from recorder.protocol.tables import frames_table
 from recorder.protocol.topics import Topic
 
 BLOCK: Final = 65_536
+_TRIES: Final = 100
 
 
 class ArchiveDigest:
@@ -40,10 +44,23 @@ class ArchiveDigest:
 
 
 def archive_digest(reader: Reader, *, done: Callable[[int], None]) -> ArchiveDigest:
-    """Compute an archive's digest; `done` hears how many frames were read so far."""
+    """Compute an archive's digest; `done` hears how many frames were read so far.
+
+    It begins anew when a file vanishes: it became a part, or was merged into one.
+    """
+    for _ in range(_TRIES):
+        try:
+            return _archive_digest(reader, done)
+        except FileNotFoundError:
+            continue
+    raise ArchiveError(f"{reader.layout.root} changes faster than it can be read", hint="try again in a while")
+
+
+def _archive_digest(reader: Reader, done: Callable[[int], None]) -> ArchiveDigest:
     digest = ArchiveDigest()
     frames = 0
-    for pieces in list_pieces(reader.layout).values():
+    for _, pieces in sorted(list_pieces(reader.layout).items()):
+        check_holes(pieces, None, None)
         for piece in pieces:
             frames += _add_frames(digest, reader, piece)
             for topic in reader.topics:
@@ -70,8 +87,8 @@ def _add_rows(digest: ArchiveDigest, reader: Reader, piece: Piece, topic: Topic)
     commit = piece.commit
     if commit is not None and commit.topics.get(topic.name) == topic.fingerprint:
         for conid in covered_partitions(commit, topic.name):
-            table = covered_rows(reader.layout, commit, topic, conid)
-            digest.add(f"{topic.name} date={commit.date} conid={conid} session={piece.session}", table)
+            for table in covered_tables(reader.layout, commit, topic, conid, rows=ROW_GROUP):
+                digest.add(f"{topic.name} date={commit.date} conid={conid} session={piece.session}", table)
         return
     table = reader.decode(piece, topic).sort_by([("conid", "ascending"), ("seq", "ascending"), ("item", "ascending")])
     conids = table["conid"].to_numpy()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -33,13 +33,13 @@ def _commit(path: Path, _inode: int, _changed: int) -> Commit:
     return read_commit(path)
 
 
-def frames_parts(layout: Layout, *, session: str | None = None) -> list[FramesPart]:
+def frames_parts(layout: Layout, *, session: str | None = None, ignoring: Collection[Path] = ()) -> list[FramesPart]:
     """List the frames parts in the order of sessions and frames, but for superseded ones."""
     found = []
     for date in layout.dates("frames"):
         for path in layout.frames(date).glob(f"{session or ''}*.parquet"):
             name = parse_part_name(path.name)
-            if name is not None and session in (None, name.session):
+            if name is not None and session in (None, name.session) and path not in ignoring:
                 found.append(FramesPart(path, date, name))
     gone = superseded(part.name for part in found)
     return sorted((part for part in found if part.name not in gone), key=lambda part: part.name)

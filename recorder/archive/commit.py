@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recorder.archive.layout import PartName
 from recorder.errors import Damaged
 from recorder.protocol.decode import Orders
 
@@ -75,18 +78,35 @@ def encode_commit(commit: Commit) -> dict[str, str]:
 
 
 def read_commit(path: Path) -> Commit:
-    """Read a frames part's commit; `Damaged` if the part has none that can be read."""
+    """Read a frames part's commit; `Damaged` if the part has none that can be read, or lies where another belongs."""
+    with damage(path):
+        metadata = pq.read_metadata(path)
+        text = metadata.metadata[KEY]
+        if hashlib.sha256(text).hexdigest().encode() != metadata.metadata[CHECKSUM]:
+            raise _misfit(path, "the footer's checksum does not match")
+        commit = msgspec.json.decode(text, type=Commit)
+    if metadata.num_rows != commit.last - commit.first + 1:
+        raise _misfit(path, f"the part holds {metadata.num_rows:,} rows for frames {commit.first} to {commit.last}")
+    name = f"date={commit.date}/{PartName(commit.session, commit.first, commit.last)}"
+    if name != f"{path.parent.name}/{path.name}":
+        raise _misfit(path, f"the part is that of frames/{name}")
+    return commit
+
+
+def _misfit(path: Path, what: str) -> Damaged:
+    return Damaged(what, path=path, offset=0, hint="run `recorder verify`, and restore the file from a copy")
+
+
+@contextmanager
+def damage(path: Path) -> Iterator[None]:
+    """Turn whatever Parquet's reader raises on a damaged file into `Damaged`.
+
+    A file that is gone stays a `FileNotFoundError`: it may have become another one.
+    """
     try:
-        metadata = pq.read_metadata(path).metadata or {}
-        if hashlib.sha256(metadata[KEY]).hexdigest().encode() != metadata[CHECKSUM]:
-            raise ValueError("its checksum does not match")  # noqa: TRY301  it is one of several ways to be damaged
-        return msgspec.json.decode(metadata[KEY], type=Commit)
-    except (pa.ArrowException, KeyError, ValueError, msgspec.MsgspecError, OSError) as exc:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as exc:  # a bit may hit any of its parsers
         if isinstance(exc, FileNotFoundError):
             raise
-        raise Damaged(
-            f"the part's footer cannot be read ({exc})",
-            path=path,
-            offset=0,
-            hint="restore the file from a copy",
-        ) from exc
+        what = " ".join(str(exc).split())
+        raise Damaged(f"the part cannot be read ({what})", path=path, offset=0, hint="run `recorder verify`") from exc

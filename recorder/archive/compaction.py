@@ -11,32 +11,31 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
-from recorder.archive.catalog import FramesPart, frames_parts, superseded, typed_parts
+from recorder.archive.catalog import frames_parts, superseded, typed_parts
 from recorder.archive.commit import Commit, PartitionInfo, encode_commit
-from recorder.archive.covered import Coverage, partition_key
+from recorder.archive.covered import partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
 from recorder.archive.names import names_lock
 from recorder.archive.parts import RowWriter, read_tables
 from recorder.archive.replacement import replace_date
+from recorder.archive.runs import Infos, Run, find_runs, merge_commits
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
 
-Infos = dict[tuple[str, str], PartitionInfo]
-"""What is in a merged part, by session and partition."""
+_HINT: Final = "run `recorder verify`; nothing was replaced"
 
 
 class Compacted(NamedTuple):
@@ -49,15 +48,15 @@ class Compacted(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """A session's parts of one partition (or of frames), in order."""
+    """A run's parts of one partition, in order."""
 
-    session: str
+    run: Run
     parts: list[tuple[Path, PartName]]
 
     @property
     def merged(self) -> PartName:
         """The name of the part that replaces them."""
-        return PartName(self.session, self.parts[0][1].first, max(name.last for _, name in self.parts))
+        return PartName(self.parts[0][1].session, self.parts[0][1].first, max(name.last for _, name in self.parts))
 
 
 def finished_dates(layout: Layout, *, before: str) -> list[str]:
@@ -66,9 +65,10 @@ def finished_dates(layout: Layout, *, before: str) -> list[str]:
     for recorder in layout.recorders():
         for path in layout.segments(recorder):
             reader = SegmentReader(path)
-            for _ in reader.batches():
-                break
-            pending.add(reader.header.date if reader.header is not None else "")
+            with suppress(FileNotFoundError):  # it was archived meanwhile, and its date may wait for the next time
+                for _ in reader.batches():
+                    break
+                pending.add(reader.header.date if reader.header is not None else "")
     return [date for date in layout.dates(FRAMES) if date < before and date not in pending]
 
 
@@ -83,8 +83,10 @@ def compact(layout: Layout, dates: Sequence[str], *, done: Callable[[int], None]
     make_folder(tmp, below=layout.root)
     point("compaction.begin")
     work = _Work(layout, tmp, done)
-    compacted = [found for date in dates if (found := work.compact(date)) is not None]
-    tmp.rmdir()
+    try:
+        compacted = [found for date in dates if (found := work.compact(date)) is not None]
+    finally:
+        shutil.rmtree(tmp)
     point("compaction.done")
     return compacted
 
@@ -101,61 +103,65 @@ class _Work:
     def compact(self, date: str) -> Compacted | None:
         """Compact one date; None if there is nothing to do."""
         self._remove_superseded(date)
-        parts = [part for part in frames_parts(self._layout) if part.date == date]
-        commits: dict[str, list[Commit]] = {}
-        for part in parts:
-            commits.setdefault(part.name.session, []).append(part.commit())
-        coverage = Coverage(part.commit() for part in parts)
-        topics = {topic: self._sources(topic, date, coverage) for topic in self._layout.topics()}
-        count = len(parts) + sum(len(source.parts) for found in topics.values() for source in _all(found))
-        if all(len(own) == 1 for own in commits.values()) and not any(
-            len(source.parts) > 1 for found in topics.values() for source in _all(found)
-        ):
+        runs = find_runs([part for part in frames_parts(self._layout) if part.date == date])
+        topics = {topic: self._sources(topic, date, runs) for topic in self._layout.topics()}
+        sources = [source for found in topics.values() for source in _all(found)]
+        before = [*(len(run.parts) for run in runs), *(len(source.parts) for source in sources)]
+        if all(count == 1 for count in before):
             return None
+        self._check_complete(runs, topics)
         infos: Infos = {}
         for topic, found in topics.items():
-            infos |= self._compact_topic(topic, date, found, commits)
-        after = self._compact_frames(date, parts, commits, infos)
-        kept = sum(len(found_in) for found in topics.values() for found_in in found.values())
-        frames = sum(commit.last - commit.first + 1 for own in commits.values() for commit in own)
-        return Compacted(date, count, after + kept, frames)
+            infos |= self._compact_topic(topic, date, found)
+        self._compact_frames(date, runs, infos)
+        frames = sum(run.name.last - run.name.first + 1 for run in runs)
+        return Compacted(date, sum(before), len(before), frames)
 
     def _remove_superseded(self, date: str) -> None:
         """Finish what a killed compaction began that had to replace files one by one."""
         folders = [self._layout.root / topic / f"date={date}" for topic in (FRAMES, *self._layout.topics())]
-        with names_lock(self._layout):
-            for folder in (folder for top in folders for folder in (top, *top.glob("conid=*"))):
-                found = {name: path for path in folder.glob("*.parquet") if (name := parse_part_name(path.name))}
-                for name in superseded(found):
+        for folder in (folder for top in folders for folder in (top, *top.glob("conid=*"))):
+            found = {name: path for path in folder.glob("*.parquet") if (name := parse_part_name(path.name))}
+            gone = superseded(found)
+            for name in sorted(gone):
+                wider = next(other for other in found if other not in gone and _within(name, other))
+                _prove(found[name], name, found[wider])
+                with names_lock(self._layout):
                     found[name].unlink()
                     point("compaction.superseded")
                     sync_folder(folder)
 
-    def _sources(self, topic: str, date: str, coverage: Coverage) -> dict[int, list[_Source]]:
-        """List a topic's committed parts of a date by contract and session."""
+    def _sources(self, topic: str, date: str, runs: Sequence[Run]) -> dict[int, list[_Source]]:
+        """List a topic's committed parts of a date by contract and run."""
         found: dict[int, list[_Source]] = {}
         for conid in self._layout.conids(topic, date):
-            sessions: dict[str, list[tuple[Path, PartName]]] = {}
-            for path, name in typed_parts(self._layout, topic, date, conid):
-                if name in coverage:
-                    sessions.setdefault(name.session, []).append((path, name))
-            found[conid] = [_Source(session, parts) for session, parts in sessions.items()]
+            key, parts = partition_key(topic, date, conid), list(typed_parts(self._layout, topic, date, conid))
+            own = [_Source(run, [pair for pair in parts if run.answers_for(pair[1], key)]) for run in runs]
+            found[conid] = [source for source in own if source.parts]
         return found
 
-    def _compact_topic(
-        self, topic: str, date: str, found: dict[int, list[_Source]], commits: dict[str, list[Commit]]
-    ) -> Infos:
+    def _check_complete(self, runs: Sequence[Run], topics: dict[str, dict[int, list[_Source]]]) -> None:
+        """Raise `Damaged` if a partition that commits have rows in has no part; nothing was replaced yet."""
+        for run in runs:
+            for key in {key for commit in run.commits for key in commit.partitions}:
+                topic, _, conid = key.split("/")
+                sources = topics.get(topic, {}).get(int(conid.removeprefix("conid=")), [])
+                if not any(source.run.name == run.name for source in sources):
+                    session, first, last = run.name
+                    what = f"the rows of frames {first} to {last} of session {session} are missing"
+                    raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
+
+    def _compact_topic(self, topic: str, date: str, found: dict[int, list[_Source]]) -> Infos:
         """Merge a topic's partitions of a date and put them in place; give what each now holds."""
         folder = self._tmp / topic
         folder.mkdir(mode=0o700)
 
-        def merge(task: tuple[int, _Source]) -> tuple[tuple[str, str], PartitionInfo]:
+        def merge(task: tuple[int, _Source]) -> tuple[tuple[PartName, str], PartitionInfo]:
             conid, source = task
             key = partition_key(topic, date, conid)
             target = folder / f"conid={conid}"
             target.mkdir(exist_ok=True, mode=0o700)
-            expected = [(one.first, one.last, one.partitions.get(key)) for one in commits.get(source.session, [])]
-            return (source.session, key), self._merge(source, target, expected, where=self._layout.root / key)
+            return (source.run.name, key), self._merge(source, target, key)
 
         with ThreadPoolExecutor(2) as pool:
             infos = dict(pool.map(merge, [(conid, source) for conid in found for source in found[conid]]))
@@ -168,12 +174,10 @@ class _Work:
             point("compaction.unchanged")
         return infos
 
-    def _merge(
-        self, source: _Source, folder: Path, expected: Sequence[tuple[int, int, PartitionInfo | None]], *, where: Path
-    ) -> PartitionInfo:
-        """Copy a session's rows of a partition into one part; `Damaged` if a commit's share is not what it wrote."""
-        whole = TableDigest()
-        shares = [TableDigest() for _ in expected]
+    def _merge(self, source: _Source, folder: Path, key: str) -> PartitionInfo:
+        """Copy a run's rows of a partition into one part; `Damaged` if a commit's share is not what it wrote."""
+        whole, commits = TableDigest(), source.run.commits
+        shares = [TableDigest() for _ in commits]
         writer = None
         if len(source.parts) == 1:
             (folder / str(source.merged)).hardlink_to(source.parts[0][0])
@@ -181,19 +185,20 @@ class _Work:
         for path, _ in source.parts:
             for table in read_tables(path, schema=None):
                 whole.update(table)
-                _share_out(table, shares, [(first, last) for first, last, _ in expected])
+                _share_out(table, shares, commits)
                 if len(source.parts) > 1:
                     writer = writer or RowWriter(folder / str(source.merged), table.schema)
                     writer.add(table)
                 self._progress(table.num_rows)
-        for (first, last, info), share in zip(expected, shares, strict=True):
+        for commit, share in zip(commits, shares, strict=True):
+            info = commit.partitions.get(key)
             if share.rows != (info.rows if info else 0) or (info and share.hexdigest() != info.digest):
-                raise Damaged(
-                    f"rows of frames {first} to {last} of session {source.session} are not those that were written",
-                    path=where,
-                    offset=0,
-                    hint="run `recorder verify`; nothing was replaced",
-                )
+                whose = f"rows of frames {commit.first} to {commit.last} of session {commit.session}"
+                what = f"{whose} are not those that were written"
+                raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
+        if sum(share.rows for share in shares) != whole.rows:
+            what = "there are rows of frames that no commit has, or rows are not in order"
+            raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
         if writer is not None:
             writer.finish({})
             point("compaction.part_written")
@@ -201,44 +206,35 @@ class _Work:
             point("compaction.part")
         return PartitionInfo(whole.rows, whole.hexdigest())
 
-    def _compact_frames(
-        self, date: str, parts: list[FramesPart], commits: dict[str, list[Commit]], infos: Infos
-    ) -> int:
-        """Merge the frames of each session, under one commit; give the number of parts."""
+    def _compact_frames(self, date: str, runs: Sequence[Run], infos: Infos) -> None:
+        """Merge the frames of each run, under one commit."""
         folder = self._tmp / FRAMES
         folder.mkdir(mode=0o700)
-        for session, own in commits.items():
-            paths = [part.path for part in parts if part.name.session == session]
-            name = PartName(session, own[0].first, own[-1].last)
-            if len(own) == 1:
-                (folder / str(name)).hardlink_to(paths[0])
+        for run in runs:
+            if len(run.parts) == 1:
+                (folder / str(run.name)).hardlink_to(run.parts[0].path)
             else:
-                self._merge_frames(paths, own, folder / str(name), infos)
+                self._merge_frames(run, folder / str(run.name), infos)
         point("compaction.frames")
-        if len(parts) > len(commits):
-            consumed = [part.path for part in parts]
+        consumed = [part.path for run in runs for part in run.parts]
+        if len(consumed) > len(runs):
             replace_date(self._layout, folder, self._layout.frames(date), consumed=consumed)
         else:
             shutil.rmtree(folder)
-        return len(commits)
 
-    def _merge_frames(self, paths: Sequence[Path], commits: Sequence[Commit], target: Path, infos: Infos) -> None:
+    def _merge_frames(self, run: Run, target: Path, infos: Infos) -> None:
         whole = TableDigest()
-        writer = None
-        for path, commit in zip(paths, commits, strict=True):
+        writer = RowWriter(target, FRAMES_SCHEMA, plain=("data",))
+        for part, commit in zip(run.parts, run.commits, strict=True):
             share = TableDigest()
-            for table in read_tables(path, schema=FRAMES_SCHEMA):
-                writer = writer or RowWriter(target, FRAMES_SCHEMA, plain=("data",))
+            for table in read_tables(part.path, schema=FRAMES_SCHEMA):
                 writer.add(table)
                 for digest in (whole, share):
                     digest.update(table.drop_columns("topic"))
                 self._progress(table.num_rows)
             if share.hexdigest() != commit.digest:
-                raise Damaged(
-                    "its frames are not those of its commit", path=path, offset=0, hint="run `recorder verify`"
-                )
-        assert writer is not None, "a commit has frames"
-        writer.finish(encode_commit(merge_commits(commits, digest=whole.hexdigest(), infos=infos)))
+                raise Damaged("its frames are not those of its commit", path=part.path, offset=0, hint=_HINT)
+        writer.finish(encode_commit(merge_commits(run, digest=whole.hexdigest(), infos=infos)))
         point("compaction.frames_written")
         sync_path(target)
 
@@ -247,38 +243,31 @@ class _Work:
         self._done(self._copied)
 
 
-def merge_commits(commits: Sequence[Commit], *, digest: str, infos: Infos) -> Commit:
-    """Make one commit of a session's consecutive ones of a date."""
-    first, last = commits[0], commits[-1]
-    keys = {key for commit in commits for key in commit.partitions}
-    return msgspec.structs.replace(
-        last,
-        first=first.first,
-        digest=digest,
-        kinds=dict(sum((Counter(commit.kinds) for commit in commits), Counter())),
-        claimed=dict(sum((Counter(commit.claimed) for commit in commits), Counter())),
-        unclaimed=sum(commit.unclaimed for commit in commits),
-        undecoded=dict(sum((Counter(commit.undecoded) for commit in commits), Counter())),
-        partitions={key: infos[first.session, key] for key in sorted(keys)},
-        topics={
-            topic: fingerprint
-            for topic, fingerprint in last.topics.items()
-            if all(commit.topics.get(topic) == fingerprint for commit in commits)
-        },
-        ts_min=min(commit.ts_min for commit in commits),
-        ts_max=max(commit.ts_max for commit in commits),
-        late=[run for commit in commits for run in commit.late],
-    )
-
-
 def _all(found: dict[int, list[_Source]]) -> list[_Source]:
     return [source for sources in found.values() for source in sources]
 
 
-def _share_out(table: pa.Table, shares: Sequence[TableDigest], ranges: Sequence[tuple[int, int]]) -> None:
+def _within(name: PartName, other: PartName) -> bool:
+    return name.session == other.session and other.first <= name.first and name.last <= other.last
+
+
+def _prove(path: Path, name: PartName, wider: Path) -> None:
+    """Raise `Damaged` unless a part's rows are in the one that was merged of it and others."""
+    digests = TableDigest(), TableDigest()
+    for digest, source in zip(digests, (path, wider), strict=True):
+        for table in read_tables(source, schema=None):
+            seq = table["seq"].to_numpy()
+            begin, end = np.searchsorted(seq, name.first), np.searchsorted(seq, name.last, side="right")
+            digest.update(table.slice(begin, end - begin))
+    if digests[0].hexdigest() != digests[1].hexdigest():
+        what = f"it is named as if it held the rows of {path.name}, and does not"
+        raise Damaged(what, path=wider, offset=0, hint=_HINT)
+
+
+def _share_out(table: pa.Table, shares: Sequence[TableDigest], commits: Sequence[Commit]) -> None:
     """Take each commit's rows of a table, which is in the order of frames, into its digest."""
     seq = table["seq"].to_numpy()
-    for (first, last), share in zip(ranges, shares, strict=True):
-        begin, end = np.searchsorted(seq, first), np.searchsorted(seq, last, side="right")
+    for commit, share in zip(commits, shares, strict=True):
+        begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
         if end > begin:
             share.update(table.slice(begin, end - begin))

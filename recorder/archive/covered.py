@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from recorder.archive.catalog import superseded, typed_parts
-from recorder.archive.commit import Commit
+from recorder.archive.commit import Commit, damage
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.parts import ROW_GROUP, read_tables
+from recorder.archive.parts import check_schema, read_tables
 from recorder.errors import Damaged
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic
@@ -25,41 +27,77 @@ def covered_partitions(commit: Commit, topic: str) -> Iterator[int]:
 
 
 def covered_tables(
-    layout: Layout, commit: Commit, topic: Topic, conid: int, *, columns: Sequence[str], rows: int
+    layout: Layout, commit: Commit, topic: Topic, conid: int, *, columns: Sequence[str] | None = None, rows: int
 ) -> Iterator[pa.Table]:
     """Read a commit's rows of a topic and contract, in order, from whatever parts hold them now, some `rows` at a time.
 
     `columns` has `seq`. `Damaged` at the end if they were not as many as the commit says; `FileNotFoundError` if a
     part was replaced meanwhile.
     """
+    schema = topic_schema(topic)
     found = 0
-    parts = [pair for pair in typed_parts(layout, topic.name, commit.date, conid) if covers(pair[1], commit)]
-    gone = superseded(name for _, name in parts)
+    parts = covering_parts(layout, commit, topic, conid)
     for path, name in parts:
-        if name in gone:
-            continue
-        for table in read_tables(path, schema=topic_schema(topic), columns=columns, rows=rows):
+        for table in read_tables(path, schema=schema, columns=columns, rows=rows):
             if name.first < commit.first or name.last > commit.last:
                 seq = table["seq"]
                 table = table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))  # noqa: PLW2901  the share of it
             found += table.num_rows
             yield table
-    expected = commit.partitions[partition_key(topic.name, commit.date, conid)].rows
+    key = partition_key(topic.name, commit.date, conid)
+    expected = commit.partitions[key].rows
     if found != expected:
-        raise Damaged(
-            f"the partition holds {found:,} rows of frames {commit.first} to {commit.last} of session"
-            f" {commit.session}, where {expected:,} were written",
-            path=layout.partition(topic.name, commit.date, conid),
-            offset=0,
-            hint="run `recorder verify`",
-        )
+        if covering_parts(layout, commit, topic, conid) != parts:
+            raise FileNotFoundError(f"{key} was replaced meanwhile")
+        raise _miscounted(_where(layout, key, (path for path, _ in parts)), commit, commit, found, expected)
 
 
-def covered_rows(layout: Layout, commit: Commit, topic: Topic, conid: int) -> pa.Table:
-    """Read all columns of a commit's rows of a topic and contract, as `covered_tables` does, into one table."""
-    schema = topic_schema(topic)
-    tables = covered_tables(layout, commit, topic, conid, columns=schema.names, rows=ROW_GROUP)
-    return pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
+def covered_files(layout: Layout, commits: Sequence[Commit], topic: Topic, conid: int) -> list[Path]:
+    """List the parts that hold the rows of a topic and contract that commits of one session and date have.
+
+    `Damaged` if, by their footers, they hold other columns or another number of rows than was written.
+    """
+
+    def listed() -> dict[Path, PartName]:
+        return {path: name for commit in commits for path, name in covering_parts(layout, commit, topic, conid)}
+
+    parts, found = listed(), 0
+    for path in parts:
+        with damage(path):
+            file = pq.ParquetFile(path)
+            check_schema(file, topic_schema(topic), path)
+            found += file.metadata.num_rows
+    first, last = commits[0], commits[-1]
+    key = partition_key(topic.name, first.date, conid)
+    expected = sum(commit.partitions[key].rows for commit in commits)
+    if found != expected:
+        if listed() != parts:
+            raise FileNotFoundError(f"{key} was replaced meanwhile")
+        raise _miscounted(_where(layout, key, parts), first, last, found, expected)
+    return list(parts)
+
+
+def covering_parts(layout: Layout, commit: Commit, topic: Topic, conid: int) -> list[tuple[Path, PartName]]:
+    """List the parts that hold a commit's rows of a topic and contract, in the order of frames."""
+    parts = [pair for pair in typed_parts(layout, topic.name, commit.date, conid) if covers(pair[1], commit)]
+    gone = superseded(name for _, name in parts)
+    return [(path, name) for path, name in parts if name not in gone]
+
+
+def _where(layout: Layout, key: str, parts: Iterable[Path]) -> Path:
+    """Name what is wrong: a partition's part, or the partition if it has none or several."""
+    found = list(parts)
+    return found[0] if len(found) == 1 else layout.root / key
+
+
+def _miscounted(path: Path, first: Commit, last: Commit, found: int, expected: int) -> Damaged:
+    return Damaged(
+        f"it holds {found:,} rows of frames {first.first} to {last.last} of session {first.session},"
+        f" where {expected:,} were written",
+        path=path,
+        offset=0,
+        hint="run `recorder verify`; `recorder rebuild` derives rows again",
+    )
 
 
 class Coverage:

@@ -15,7 +15,7 @@ from recorder.archive.catalog import typed_parts
 from recorder.archive.commit import Commit
 from recorder.archive.covered import Coverage, covers
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.reading import Piece
+from recorder.archive.pieces import Piece
 from recorder.errors import Damaged
 from recorder.types import Frame
 

@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -81,17 +82,17 @@ class FramesBuild:
         self.unclaimed += pc.sum(unclaimed).as_py() or 0
         self.ts_min = min(self.ts_min, int(batch.ts_recv.min()))
         self.ts_max = max(self.ts_max, int(batch.ts_recv.max()))
-        self.latest = _find_late(batch, self.latest, self.late)
+        self.latest = find_late(batch.first_seq, batch.ts_recv, self.latest, self.late)
 
 
-def _find_late(batch: FrameBatch, latest: int, late: list[tuple[int, int, int]]) -> int:
-    """Add the batch's runs of frames that lie before the highest ts_recv so far; give that maximum after the batch."""
-    highest = np.maximum.accumulate(np.maximum(batch.ts_recv, latest))
-    behind = np.flatnonzero(batch.ts_recv < highest)
+def find_late(first_seq: int, ts_recv: npt.NDArray[np.int64], latest: int, late: list[tuple[int, int, int]]) -> int:
+    """Add the runs among these frames that lie before the highest ts_recv so far; give that maximum after them."""
+    highest = np.maximum.accumulate(np.maximum(ts_recv, latest))
+    behind = np.flatnonzero(ts_recv < highest)
     if len(behind):
         breaks = np.flatnonzero((np.diff(behind) > 1) | (np.diff(highest[behind]) > 0)) + 1
         for run in np.split(behind, breaks):
-            first, last, maximum = batch.first_seq + int(run[0]), batch.first_seq + int(run[-1]), int(highest[run[0]])
+            first, last, maximum = first_seq + int(run[0]), first_seq + int(run[-1]), int(highest[run[0]])
             if late and late[-1][1] == first - 1 and late[-1][2] == maximum:
                 late[-1] = (late[-1][0], last, maximum)
             else:

@@ -20,7 +20,7 @@ from recorder.archive.commit import Commit
 from recorder.archive.footers import Partitions, unclaimed_frames
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
-from recorder.archive.reading import Piece, list_pieces
+from recorder.archive.pieces import Piece, list_pieces
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoded, Decoder, Orders
 from recorder.protocol.segment import FrameBatch, gathered

@@ -10,14 +10,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recorder.archive.commit import KEY
+from recorder.archive.commit import KEY, damage
 from recorder.disk import sync_folder
 from recorder.errors import Damaged
 from recorder.protocol.topics import Topic
 
 ROW_GROUP: Final = 131_072
-UNREADABLE: Final = (pa.ArrowException, OSError, ValueError, KeyError)
-"""What pyarrow raises for bytes that are no Parquet any more: a flipped bit may hit any of its parsers."""
 _DELTA: Final = ("ts_recv", "ts_event", "seq", "item", "conn")
 
 
@@ -49,14 +47,13 @@ def typed_metadata(topic: Topic) -> dict[bytes, bytes]:
 
 def read_fingerprint(path: Path) -> str | None:
     """Read the schema fingerprint of a typed part; None if it is no part of ours, `Damaged` if it cannot be read."""
-    try:
+    with damage(path):
         metadata = pq.read_schema(path).metadata or {}
+    try:
         said: dict[str, str] = msgspec.json.decode(metadata[KEY])
         return said["fingerprint"]
-    except (KeyError, msgspec.MsgspecError):
+    except (KeyError, TypeError, UnicodeDecodeError, msgspec.MsgspecError):
         return None
-    except UNREADABLE as exc:
-        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc
 
 
 class RowWriter:
@@ -101,18 +98,23 @@ def read_tables(
 ) -> Iterator[pa.Table]:
     """Read a part some rows at a time, checking page checksums.
 
-    `Damaged` names the file that cannot be read, or whose schema is not this one (None: any will do).
+    `Damaged` names the file that cannot be read, or that has another schema than the given one.
     """
-    try:
+    with damage(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        if schema is not None and not file.schema_arrow.equals(schema, check_metadata=False):
-            raise Damaged("the part's schema is not its topic's", path=path, offset=0, hint="run `recorder verify`")
+        if schema is not None:
+            check_schema(file, schema, path)
         for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch])
-    except UNREADABLE as exc:
-        if isinstance(exc, FileNotFoundError):
-            raise
-        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="run `recorder verify`") from exc
+
+
+def check_schema(file: pq.ParquetFile, schema: pa.Schema, path: Path) -> None:
+    """Raise `Damaged` if a part has other columns than it should."""
+    found = file.schema_arrow
+    if not found.equals(schema):
+        odd = [field.name for field in found if field not in list(schema)] or found.names
+        what = f"the part has other columns than it was written with ({', '.join(odd[:3])})"
+        raise Damaged(what, path=path, offset=0, hint="run `recorder verify`")
 
 
 def sync_folders(folders: set[Path]) -> None:

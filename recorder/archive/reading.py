@@ -6,15 +6,17 @@
    frame that it gave.
 3. Rows come from typed parts where a commit lists them under our schema, else they are decoded from the frames.
 4. Order is (T, recorder, session, seq, item), T being the highest ts_recv of the recorder so far. Within a recorder
-   that is the order of its frames, whatever its clock did.
+   that is the order of its frames, whatever its clock did. Between recorders T counts all frames, not those that are
+   asked for: commits note it (`late`, `latest`), for segments it is computed.
+5. Nothing is left out silently: a hole in a session, or a part with fewer rows than its commit says, is `Damaged`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,12 +28,17 @@ from recorder.archive.commit import Commit
 from recorder.archive.covered import covered_partitions, covered_tables
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
-from recorder.archive.parts import read_tables
+from recorder.archive.pieces import Piece, check_holes, frame_batches, list_pieces
 from recorder.archive.windows import merged
+from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder, Orders
-from recorder.protocol.segment import CHUNK, CODES, FrameBatch, gathered, tail
-from recorder.protocol.tables import FRAMES, complete, topic_schema
+from recorder.protocol.segment import FrameBatch, tail
+from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
+
+LATEST: Final = "@latest"
+"""The column of T, microseconds, in tables that are asked for it."""
+_NEVER: Final = -(2**63)
 
 
 class Span(NamedTuple):
@@ -56,89 +63,11 @@ class Span(NamedTuple):
         return table if mask is None else table.filter(mask)
 
 
-class Piece(NamedTuple):
-    """A run of one session's frames on disk: a committed part, or a segment of the journal."""
-
-    recorder: str
-    session: str
-    first: int
-    path: Path
-    commit: Commit | None
-
-    def touches(self, span: Span) -> bool:
-        """Say whether any frame may lie in the span; of a segment that is not known before it is read."""
-        if self.commit is None:
-            return True
-        return (span.start is None or self.commit.ts_max >= span.start) and (
-            span.end is None or self.commit.ts_min < span.end
-        )
-
-
 class Position(NamedTuple):
     """Behind which frame to go on."""
 
     session: str = ""
     seq: int = -1
-
-
-def list_pieces(layout: Layout, *, without: Collection[Path] = ()) -> dict[str, list[Piece]]:
-    """List what is on disk by recorder, in order, `without` some parts; lists again when a file vanishes meanwhile."""
-    while True:
-        try:
-            return _list_pieces(layout, without)
-        except FileNotFoundError:
-            continue
-
-
-def _list_pieces(layout: Layout, without: Collection[Path]) -> dict[str, list[Piece]]:
-    segments = {recorder: layout.segments(recorder) for recorder in layout.recorders()}
-    pieces: dict[str, list[Piece]] = {}
-    covered = set()
-    for part in frames_parts(layout):
-        if part.path in without:
-            continue
-        commit = part.commit()
-        covered.add((commit.session, commit.first))
-        pieces.setdefault(commit.recorder, []).append(
-            Piece(commit.recorder, commit.session, commit.first, part.path, commit)
-        )
-    for recorder, paths in segments.items():
-        for path in paths:
-            reader = SegmentReader(path)
-            if (reader.session, reader.first_seq) not in covered:
-                piece = Piece(recorder, reader.session, reader.first_seq, path, None)
-                pieces.setdefault(recorder, []).append(piece)
-    return {
-        recorder: sorted(found, key=lambda piece: (piece.session, piece.first)) for recorder, found in pieces.items()
-    }
-
-
-def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
-    """Give a piece's frames in batches of some ten thousand; `Damaged` if it cannot be read."""
-    if piece.commit is None:
-        yield from gathered(SegmentReader(piece.path).batches())
-        return
-    columns = ["ts_recv", "seq", "conn", "kind", "op", "data"]
-    for table in read_tables(piece.path, schema=FRAMES, columns=columns, rows=CHUNK):
-        yield _batch_of(table.to_batches()[0])
-
-
-def _batch_of(batch: pa.RecordBatch) -> FrameBatch:
-    """Make a batch of frames of a frames part's rows, which follow one another."""
-    count = batch.num_rows
-    codes = pc.index_in(pc.binary_join_element_wise(batch["kind"], batch["op"], " "), pa.array(list(CODES)))
-    data = batch["data"].cast(pa.large_binary())
-    _, edges, blob = data.buffers()
-    offsets = np.frombuffer(edges, np.int64)[data.offset : data.offset + count + 1]
-    values = np.array(list(CODES.values()), np.uint8)
-    return FrameBatch(
-        int(batch["seq"][0].as_py()),
-        batch["ts_recv"].cast(pa.int64()).to_numpy(),
-        batch["conn"].to_numpy(),
-        values[codes.to_numpy()],
-        offsets - offsets[0],
-        memoryview(blob if blob is not None else b"")[int(offsets[0]) : int(offsets[-1])],
-    )
 
 
 class Reader:
@@ -147,6 +76,7 @@ class Reader:
     def __init__(self, layout: Layout, topics: Topics) -> None:
         self.layout = layout
         self.topics = topics
+        self._segment_latest: dict[Path, int] = {}
 
     def recorders(self) -> list[str]:
         """List the recorders that recorded anything."""
@@ -177,8 +107,10 @@ class Reader:
         position = Position()
         while True:
             vanished = False
-            for piece in list_pieces(self.layout).get(recorder, []):
-                if _is_behind(piece, position) or not piece.touches(span):
+            pieces = list_pieces(self.layout).get(recorder, [])
+            check_holes(pieces, *span)
+            for piece in pieces:
+                if _is_behind(piece, position) or not piece.touches(*span):
                     continue
                 try:
                     for last_seq, output in read(piece, position.seq if piece.session == position.session else -1):
@@ -186,30 +118,58 @@ class Reader:
                         if reached > position:  # a segment that was read before may be listed again
                             position = reached
                             yield output
-                except FileNotFoundError:
+                except (FileNotFoundError, Damaged) as exc:
+                    if isinstance(exc, Damaged) and self._is_current(piece):
+                        raise
                     vanished = True
                     break
             if not vanished:
                 return
 
-    def batches(self, recorder: str, span: Span) -> Iterator[tuple[Piece, FrameBatch]]:
-        """Give a recorder's frames in order; batches may reach beyond the span."""
+    def _is_current(self, piece: Piece) -> bool:
+        """Say whether a piece is what it was when it was listed; a rebuild may have put another in its place."""
+        pieces = list_pieces(self.layout).get(piece.recorder, [])
+        return any((other.path, other.commit) == (piece.path, piece.commit) for other in pieces)
 
-        def read(piece: Piece, behind: int) -> Iterator[tuple[int, tuple[Piece, FrameBatch]]]:
+    def batches(
+        self, recorder: str, span: Span, *, exact: bool
+    ) -> Iterator[tuple[Piece, FrameBatch, npt.NDArray[np.int64]]]:
+        """Give a recorder's frames in order, with T of each; batches may reach beyond the span.
+
+        T counts all frames of the recorder if it is to be `exact`, else those that are read.
+        """
+        latest = _NEVER
+
+        def read(piece: Piece, behind: int) -> Iterator[tuple[int, tuple[Piece, FrameBatch, npt.NDArray[np.int64]]]]:
+            nonlocal latest
+            latest = self._latest_before(piece) if exact else latest
             for batch in frame_batches(piece):
+                highest = _highest(batch, latest)
+                latest = int(highest[-1])
                 if batch.last_seq > behind:
-                    yield batch.last_seq, (piece, tail(batch, behind + 1))
+                    fresh = tail(batch, behind + 1)
+                    yield batch.last_seq, (piece, fresh, highest[len(batch) - len(fresh) :])
 
         yield from self._stream(recorder, read, span)
 
     def tables(
-        self, recorder: str, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str]
+        self,
+        recorder: str,
+        topic: Topic,
+        *,
+        conids: Sequence[int] | None,
+        span: Span,
+        columns: Sequence[str],
+        exact: bool = False,
     ) -> Iterator[pa.Table]:
-        """Give a recorder's rows of a topic in order, in tables of bounded size, with `date` and `conid` in front."""
+        """Give a recorder's rows of a topic in order, in tables of bounded size, with `date` and `conid` in front.
+
+        With `exact`, the column `LATEST` comes last: T of each row, which counts all frames of the recorder.
+        """
         wanted = [name for name in topic_schema(topic).names if name in {"ts_recv", "seq", "item", *columns}]
 
         def read(piece: Piece, behind: int) -> Iterator[tuple[int, pa.Table]]:
-            for last_seq, table in self._rows(piece, topic, conids, wanted):
+            for last_seq, table in self._rows(piece, topic, conids, wanted, exact=exact):
                 if last_seq > behind:
                     fresh = table if piece.first > behind else table.filter(pc.greater(table["seq"], behind))
                     yield last_seq, span.cut(fresh)
@@ -223,16 +183,17 @@ class Reader:
         return pa.concat_tables([empty_table(topic, columns), *tables])
 
     def _rows(
-        self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str]
+        self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool
     ) -> Iterator[tuple[int, pa.Table]]:
         """Give a piece's rows in order, in tables of bounded size, each with the last frame that it covers."""
         commit = piece.commit
         if commit is None or commit.topics.get(topic.name) != topic.fingerprint:
-            yield from self._decoded(piece, topic, conids, columns)
+            yield from self._decoded(piece, topic, conids, columns, exact=exact)
             return
         chosen = [conid for conid in covered_partitions(commit, topic.name) if conids is None or conid in conids]
         for table in merged([partial(self._partition, commit, topic, columns, conid) for conid in chosen]):
-            yield int(table["seq"][-1].as_py()), table
+            last_seq = int(table["seq"][-1].as_py())
+            yield last_seq, table.append_column(LATEST, pa.array(_latest_of(table, commit))) if exact else table
 
     def _partition(
         self, commit: Commit, topic: Topic, columns: Sequence[str], conid: int, rows: int
@@ -241,20 +202,45 @@ class Reader:
             yield _with_partition(table, commit.date, conid)
 
     def _decoded(
-        self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str]
+        self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool = False
     ) -> Iterator[tuple[int, pa.Table]]:
         """Decode a topic's rows from frames: of the journal, or of a part that was archived under another schema."""
-        decoder = Decoder(self.topics, self._orders_before(piece) if topic.conid.join else {})
+        decoder = Decoder(self.topics, self.orders_before(piece) if topic.conid.join else {})
         schema, date = topic_schema(topic), self.date_of(piece)
+        latest = self._latest_before(piece) if exact else _NEVER
         for batch in frame_batches(piece):
+            highest = _highest(batch, latest)
+            latest = int(highest[-1])
             rows = decoder.decode(batch).rows.get(topic.name)
             if rows is None:
                 continue
             table = complete(rows.table, schema, session=piece.session).select(list(columns))
             table = _with_partition(table, date, rows.conid)
+            if exact:
+                table = table.append_column(LATEST, pa.array(highest[rows.table["seq"].to_numpy() - batch.first_seq]))
             if conids is not None:
                 table = table.filter(pc.is_in(table["conid"], pa.array(conids, pa.int64())))
             yield batch.last_seq, table
+
+    def _latest_before(self, piece: Piece) -> int:
+        """Find the recorder's highest ts_recv before a piece; of a commit, as far as it matters within it."""
+        if piece.commit is not None:
+            late = piece.commit.late
+            return late[0][2] if late and late[0][0] == piece.first else _NEVER
+        latest = _NEVER
+        for other in list_pieces(self.layout).get(piece.recorder, []):
+            if (other.session, other.first) >= (piece.session, piece.first):
+                break
+            latest = max(latest, other.commit.latest if other.commit is not None else self._highest_of(other))
+        return latest
+
+    def _highest_of(self, segment: Piece) -> int:
+        """Find a segment's highest ts_recv; it is followed by another, and read but once."""
+        known = self._segment_latest.get(segment.path)
+        if known is None:
+            stamps = [int(batch.ts_recv.max()) for batch in frame_batches(segment)]
+            known = self._segment_latest[segment.path] = max(stamps, default=_NEVER)
+        return known
 
     def date_of(self, piece: Piece) -> str:
         """Give the date of a piece's frames."""
@@ -265,7 +251,7 @@ class Reader:
             break
         return reader.header.date if reader.header is not None else "1970-01-01"
 
-    def _orders_before(self, piece: Piece) -> Orders:
+    def orders_before(self, piece: Piece) -> Orders:
         """Find the decoder's state before a piece: the piece before has it in its commit, or its frames give it."""
         before = [
             other
@@ -286,6 +272,23 @@ class Reader:
             for batch in frame_batches(other):
                 decoder.decode(batch)
         return decoder.orders
+
+
+def _highest(batch: FrameBatch, latest: int) -> npt.NDArray[np.int64]:
+    """Give T of each frame of a batch, `latest` being the highest ts_recv before it."""
+    highest: npt.NDArray[np.int64] = np.maximum.accumulate(np.maximum(batch.ts_recv, latest))
+    return highest
+
+
+def _latest_of(table: pa.Table, commit: Commit) -> npt.NDArray[np.int64]:
+    """Give T of each row of a commit: its own ts_recv, but for rows of frames that came late."""
+    stamps: npt.NDArray[np.int64] = table["ts_recv"].cast(pa.int64()).to_numpy()
+    if not commit.late:
+        return stamps
+    seq = table["seq"].to_numpy()
+    first, last, highest = np.array(commit.late, np.int64).T
+    run = np.searchsorted(first, seq, side="right") - 1
+    return np.where((run >= 0) & (seq <= last[run]), highest[run], stamps)
 
 
 def _begin(piece: Piece) -> int:

@@ -24,11 +24,11 @@ from recorder.archive.covered import Coverage, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.layout import FRAMES, Layout, parse_part_name
 from recorder.archive.parts import RowWriter, read_tables, typed_metadata
-from recorder.archive.reading import Piece, frame_batches
+from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.replacement import replace_date
 from recorder.disk import make_folder, sync_path
 from recorder.faults import point
-from recorder.protocol.decode import Decoder
+from recorder.protocol.decode import Decoder, Orders
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
@@ -50,8 +50,10 @@ def rebuild(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int
     make_folder(tmp, below=layout.root)
     point("rebuild.begin")
     work = _Work(layout, topics, topic, tmp, done)
-    rebuilt = [work.rebuild(date) for date in layout.dates(FRAMES)]
-    tmp.rmdir()
+    try:
+        rebuilt = [work.rebuild(date) for date in layout.dates(FRAMES)]
+    finally:
+        shutil.rmtree(tmp)
     point("rebuild.done")
     return rebuilt
 
@@ -64,7 +66,8 @@ class _Work:
         self._tmp = tmp
         self._done = done
         self._read = 0
-        self._orders: dict[str, dict[str, int]] = {}
+        self._orders: dict[tuple[str, int], Orders] = {}
+        """The contracts of orders before a frame, by session and number; dates may take turns within a session."""
 
     def rebuild(self, date: str) -> Rebuilt:
         parts = [part for part in frames_parts(self._layout) if part.date == date]
@@ -79,7 +82,10 @@ class _Work:
             path for path in old.rglob("*.parquet") if (name := parse_part_name(path.name)) and name in coverage
         ]
         point("rebuild.derived")
-        replace_date(self._layout, folder, old, consumed=consumed)
+        if old.exists() or any(folder.iterdir()):
+            replace_date(self._layout, folder, old, consumed=consumed)
+        else:
+            folder.rmdir()  # the topic has no rows of that date, and gets no folder
         point("rebuild.replaced")
         self._rewrite_commits(date, parts, commits)
         rows = sum(commit.rows.get(self._topic.name, 0) for commit in commits.values())
@@ -88,7 +94,7 @@ class _Work:
     def _derive(self, part: FramesPart, folder: Path) -> Commit:
         """Write a commit's rows; give the commit that answers for them."""
         commit, topic = part.commit(), self._topic
-        decoder = Decoder(self._topics, self._orders.get(commit.session))
+        decoder = Decoder(self._topics, self._orders_before(commit))
         writers = _Writers(topic, folder, commit.session, part.name)
         for batch in frame_batches(Piece(commit.recorder, commit.session, commit.first, part.path, commit)):
             rows = decoder.decode(batch).rows.get(topic.name)
@@ -96,7 +102,7 @@ class _Work:
                 writers.add(rows.table, rows.conid)
             self._read += len(batch)
             self._done(self._read)
-        self._orders[commit.session] = decoder.orders
+        self._orders[commit.session, commit.last + 1] = decoder.orders
         infos = {partition_key(topic.name, commit.date, conid): info for conid, info in writers.finish()}
         return msgspec.structs.replace(
             commit,
@@ -104,6 +110,14 @@ class _Work:
             topics=commit.topics | {topic.name: topic.fingerprint},
             orders=decoder.orders,
         )
+
+    def _orders_before(self, commit: Commit) -> Orders:
+        """Give the decoder's state before a commit: as derived again, or as the commit before it says."""
+        known = self._orders.get((commit.session, commit.first))
+        if known is None:
+            before = frames_parts(self._layout, session=commit.session)
+            known = next((part.commit().orders for part in before if part.name.last == commit.first - 1), {})
+        return known
 
     def _rewrite_commits(self, date: str, parts: list[FramesPart], commits: dict[Path, Commit]) -> None:
         """Write a date's frames parts again, with these commits in their footers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -18,16 +19,16 @@ def set_aside(layout: Layout, problems: Iterable[Problem]) -> list[Path]:
     """Move the files of problems that lie in a file itself; give where they are now, below `quarantine/`.
 
     Their paths are kept, so that what was moved can be told, and put back. What is missing cannot be moved, and stays
-    a problem: it is a hole.
+    a problem: it is a hole. The caller keeps compactions and rebuilds away.
     """
     moved = []
     with names_lock(layout):
         for path in sorted({problem.path for problem in problems if problem.kind in _MOVED}):
-            if not path.is_file():
+            if path.is_dir() or not path.is_relative_to(layout.root) or not os.path.lexists(path):
                 continue
-            target = layout.quarantine / path.relative_to(layout.root)
+            target = _free(layout.quarantine / path.relative_to(layout.root))
             make_folder(target.parent, below=layout.root)
-            path.rename(_free(target))
+            path.rename(target)
             sync_folder(target.parent)
             sync_folder(path.parent)
             moved.append(target)

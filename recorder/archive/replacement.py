@@ -22,15 +22,15 @@ _renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 def replace_date(layout: Layout, new: Path, old: Path, *, consumed: Collection[Path]) -> None:
     """Put the finished folder `new` in the place of `old`; both are a topic's folder of one date.
 
-    `consumed` are the files of `old` that `new` replaces. Files that came since are taken along as they are. Every
-    file in `new` is synced already; folders are synced here.
+    `consumed` are the files of `old` that `new` replaces. All others, such as those that came since, are taken along as
+    they are. Every file in `new` is synced already; folders are synced here.
     """
     with names_lock(layout):
-        for path in sorted(old.rglob("*.parquet")):
-            if path not in consumed:
+        for path in sorted(old.rglob("*")):
+            if path not in consumed and not path.is_dir():
                 target = new / path.relative_to(old)
                 target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-                target.hardlink_to(path)
+                os.link(path, target, follow_symlinks=False)
                 point("replace.linked")
         for folder in (*(path for path in new.rglob("*") if path.is_dir()), new):
             sync_folder(folder)
@@ -66,13 +66,13 @@ def _exchange(new: Path, old: Path) -> bool:
 
 
 def _replace_files(new: Path, old: Path) -> None:
-    kept = {path.relative_to(new) for path in new.rglob("*.parquet")}
+    kept = {path.relative_to(new) for path in new.rglob("*") if not path.is_dir()}
     for name in sorted(kept):
         (old / name).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         (new / name).replace(old / name)
         point("replace.file_moved")
-    for path in sorted(old.rglob("*.parquet")):
-        if path.relative_to(old) not in kept:
+    for path in sorted(old.rglob("*")):
+        if not path.is_dir() and path.relative_to(old) not in kept:
             path.unlink()
             point("replace.file_removed")
     for folder in (*(path for path in old.rglob("*") if path.is_dir()), old):

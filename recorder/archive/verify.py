@@ -1,10 +1,11 @@
 """Verifying: everything in an archive read and held against what its commits say.
 
-What is checked, for every commit: the frames part opens and its pages have their checksums; its rows are the frames
-`first` to `last`, of its session and date, and have the commit's digest and counts; each partition holds the commit's
-rows, with the commit's digest; every frame that a topic claims has its rows there, and every row its frame. Between
-commits: each session's frames follow one another from 0 to its last, in parts and journal together; each session's
-predecessor is there up to the frame that its successor names. Beside commits: no file that nobody answers for.
+What is checked, for every commit: the frames part opens, has its schema, and its pages have their checksums; its rows
+are the frames `first` to `last`, of its recorder, session and date, and have the commit's digest, counts and late runs;
+each partition holds the commit's rows, with the commit's digest; every frame that a topic claims has its rows there,
+and every row its frame; what footers say of columns is so. Between commits: each session's frames follow one another
+from 0 to its last, in parts and journal together; each session's predecessor is there up to the frame that its
+successor names. Beside commits: no file that nobody answers for.
 """
 
 from __future__ import annotations
@@ -16,23 +17,28 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from recorder.archive.catalog import FramesPart, frames_parts
 from recorder.archive.commit import Commit
 from recorder.archive.continuity import check_continuity
-from recorder.archive.covered import covered_partitions, covered_rows, partition_key
-from recorder.archive.digest import TableDigest, table_digest
+from recorder.archive.covered import covered_partitions, covering_parts, partition_key
+from recorder.archive.digest import TableDigest
+from recorder.archive.frames_check import FramesCheck
 from recorder.archive.layout import Layout
-from recorder.archive.parts import read_tables
-from recorder.archive.reading import Piece, Reader, frame_batches
+from recorder.archive.parts import read_fingerprint
+from recorder.archive.pieces import Piece, frame_batches
+from recorder.archive.reading import Reader
+from recorder.archive.rederivation import rederive
+from recorder.archive.statistics import checked_tables
 from recorder.archive.strays import find_strays
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder
-from recorder.protocol.tables import FRAMES
+from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic, Topics
 
 _SHOWN: Final = 3
+_TRIES: Final = 100
 
 
 class Problem(NamedTuple):
@@ -62,31 +68,51 @@ class _Checked(NamedTuple):
 def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Callable[[int], None]) -> Report:
     """Check an archive; `done` hears how many frames were checked so far.
 
-    With `rederive`, the rows of each commit are derived again from its frames and compared. Nothing is changed.
+    With `rederive`, the rows of each commit are derived again from its frames and compared. Nothing is changed. What
+    a flush adds meanwhile may be left out, what a compaction replaces is checked as it is then.
     """
-    problems: list[Problem] = []
-    parts: list[FramesPart] = []
-    for part in frames_parts(layout):
-        try:
-            part.commit()
-        except Damaged as exc:
-            problems.append(Problem("damaged", part.path, str(exc)))
-        else:
-            parts.append(part)
+    problems: dict[Path, Problem] = {}
+    results: dict[FramesPart, _Checked] = {}
     checker = _Checker(layout, topics, rederive=rederive)
-    frames = rows = 0
     with ThreadPoolExecutor(2) as pool:
-        for checked in pool.map(checker.check, parts):
-            frames += checked.frames
-            rows += checked.rows
-            problems += checked.problems
-            done(frames)
-    breaks, notes = check_continuity(
-        layout, unreadable={problem.path for problem in problems if problem.kind == "damaged"}
-    )
-    problems += [Problem("continuity", path, what) for path, what in breaks]
-    problems += [Problem(*stray) for stray in find_strays(layout, [part.commit() for part in parts])]
-    return Report(len(parts), frames, rows, problems, notes)
+        for _ in range(_TRIES):
+            parts = _readable(layout, problems)
+            fresh = [part for part in parts if part not in results]
+            if not fresh:
+                break
+            for part, checked in zip(fresh, pool.map(checker.check, fresh), strict=True):
+                if checked is not None:
+                    results[part] = checked
+                    done(sum(found.frames for found in results.values()))
+    found = [results.get(part, _gone(part)) for part in parts]
+    listed = [*problems.values(), *(problem for checked in found for problem in checked.problems)]
+    breaks, notes = check_continuity(layout)
+    listed += [Problem(*one) for one in breaks]
+    broken = {problem.path for problem in listed if problem.kind == "damaged"}
+    listed += [Problem(*stray) for stray in find_strays(layout, damaged=broken)]
+    frames, rows = sum(checked.frames for checked in found), sum(checked.rows for checked in found)
+    return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), notes)
+
+
+def _readable(layout: Layout, problems: dict[Path, Problem]) -> list[FramesPart]:
+    """List the frames parts whose commits can be read, and note those that cannot."""
+    while True:
+        parts = frames_parts(layout, ignoring=problems)
+        known = len(problems)
+        try:
+            for part in parts:
+                try:
+                    part.commit()
+                except Damaged as exc:
+                    problems[part.path] = Problem("damaged", part.path, str(exc))
+        except FileNotFoundError:
+            continue
+        if len(problems) == known:
+            return parts
+
+
+def _gone(part: FramesPart) -> _Checked:
+    return _Checked(0, 0, [Problem("damaged", part.path, "files of it vanish faster than they can be read")])
 
 
 class _Checker:
@@ -97,79 +123,70 @@ class _Checker:
         self._topics = topics
         self._rederive = rederive
 
-    def check(self, part: FramesPart) -> _Checked:
-        commit = part.commit()
-        problems: list[Problem] = []
-        claimed = self._check_frames(part, commit, problems)
+    def check(self, part: FramesPart) -> _Checked | None:
+        """Check a commit; None if a file vanished, because something else came in its place."""
+        try:
+            return self._check(part, part.commit())
+        except FileNotFoundError:
+            return None
+
+    def _check(self, part: FramesPart, commit: Commit) -> _Checked:
+        frames = FramesCheck(self._layout, part.path, commit)
+        try:
+            frames.read()
+        except Damaged as exc:
+            return _Checked(0, 0, [Problem("damaged", part.path, str(exc))])
+        problems = [Problem("frames", part.path, what) for what in frames.problems]
         rows = 0
         for topic in self._topics:
-            if commit.topics.get(topic.name) == topic.fingerprint and claimed is not None:
-                rows += self._check_topic(part, commit, topic, claimed.get(topic.name), problems)
-        if self._rederive and claimed is not None:
-            problems += self._check_rederived(part, commit)
+            if commit.topics.get(topic.name) == topic.fingerprint and frames.in_order:
+                rows += self._check_topic(part, commit, topic, frames.claims(topic.name), problems)
+        if self._rederive and frames.in_order:
+            reader = Reader(self._layout, self._topics)
+            problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
         return _Checked(commit.last - commit.first + 1, rows, problems)
 
-    def _check_frames(
-        self, part: FramesPart, commit: Commit, problems: list[Problem]
-    ) -> dict[str, npt.NDArray[np.int64]] | None:
-        """Check the frames part; give the frames that each topic claims, or None if it cannot be read."""
-        digest = TableDigest()
-        claims: dict[str, list[npt.NDArray[np.int64]]] = {}
-        following = commit.first
-        bounds = self._layout.boundary.day_of(commit.ts_min)
-        try:
-            for table in read_tables(part.path, schema=FRAMES):
-                digest.update(table.drop_columns("topic"))
-                seq = table["seq"].to_numpy()
-                if not np.array_equal(seq, np.arange(following, following + len(seq))):
-                    problems.append(Problem("frames", part.path, f"its frames do not follow {following} one by one"))
-                    return None
-                following += len(seq)
-                for name in table["topic"].unique().drop_null().to_pylist():
-                    mine = pc.equal(table["topic"], name).fill_null(False)
-                    claims.setdefault(name, []).append(seq[mine.to_numpy()])
-        except Damaged as exc:
-            problems.append(Problem("damaged", part.path, str(exc)))
-            return None
-        checks = {
-            "its frames do not end where its name says": following - 1 == commit.last == part.name.last,
-            "its frames are not those of its commit (digest)": digest.hexdigest() == commit.digest,
-            f"its frames are of another date than {commit.date}": bounds.date.isoformat() == commit.date == part.date
-            and bounds.start <= commit.ts_min <= commit.ts_max < bounds.end,
-        }
-        problems += [Problem("frames", part.path, what) for what, holds in checks.items() if not holds]
-        return {name: np.concatenate(found) for name, found in claims.items()}
-
     def _check_topic(
-        self,
-        part: FramesPart,
-        commit: Commit,
-        topic: Topic,
-        claimed: npt.NDArray[np.int64] | None,
-        problems: list[Problem],
+        self, part: FramesPart, commit: Commit, topic: Topic, claimed: npt.NDArray[np.int64], problems: list[Problem]
     ) -> int:
         """Check a topic's partitions; give the number of rows."""
         rows, seqs = 0, [np.empty(0, np.int64)]
+        whole = True
         for conid in covered_partitions(commit, topic.name):
-            key = partition_key(topic.name, commit.date, conid)
-            folder = self._layout.root / key
             try:
-                table = covered_rows(self._layout, commit, topic, conid)
-            except (Damaged, FileNotFoundError) as exc:
-                path = exc.path if isinstance(exc, Damaged) else folder
-                problems.append(Problem("damaged", path, str(exc)))
-                return rows
-            rows += table.num_rows
-            seqs.append(table["seq"].to_numpy())
-            if table_digest(table) != commit.partitions[key].digest:
-                what = (
-                    f"rows of frames {commit.first} to {commit.last} of session {commit.session} are not those written"
-                )
-                problems.append(Problem("rows", folder, what))
-        found = np.unique(np.concatenate(seqs))
-        expected = np.empty(0, np.int64) if claimed is None else claimed
-        problems += self._one_to_one(part, commit, topic, found, expected)
+                for table in self._share(commit, topic, conid):
+                    rows += table.num_rows
+                    seqs.append(table["seq"].to_numpy())
+            except Damaged as exc:
+                problems.append(Problem("damaged", exc.path, str(exc)))
+                whole = False
+        if whole:
+            problems += self._one_to_one(part, commit, topic, np.unique(np.concatenate(seqs)), claimed)
         return rows
+
+    def _share(self, commit: Commit, topic: Topic, conid: int) -> Iterator[pa.Table]:
+        """Read a commit's rows of a partition; `Damaged` if they are not those that were written."""
+        key = partition_key(topic.name, commit.date, conid)
+        parts, digest = covering_parts(self._layout, commit, topic, conid), TableDigest()
+        for path, _ in parts:
+            if read_fingerprint(path) != topic.fingerprint:
+                raise _damaged(path, f"the part does not say that it is one of {topic.name}")
+            for table in checked_tables(path, topic_schema(topic)):
+                seq = table["seq"].to_numpy()
+                begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
+                digest.update(table.slice(begin, end - begin))
+                yield table.slice(begin, end - begin)
+        info = commit.partitions[key]
+        if (digest.rows, digest.hexdigest()) == (info.rows, info.digest):
+            return
+        if covering_parts(self._layout, commit, topic, conid) != parts:
+            raise FileNotFoundError(f"{key} was replaced meanwhile")
+        found = (
+            f"{digest.rows:,} rows, where {info.rows:,} were" if digest.rows != info.rows else "other rows than were"
+        )
+        whose = f"of frames {commit.first} to {commit.last} of session {commit.session}"
+        where = parts[0][0] if len(parts) == 1 else self._layout.root / key
+        raise _damaged(where, f"it holds {found} written {whose}")
 
     def _one_to_one(
         self,
@@ -203,22 +220,13 @@ class _Checker:
                 lost.append(np.intersect1d(inside, seqs))
         return np.concatenate(lost) if lost else np.empty(0, np.int64)
 
-    def _check_rederived(self, part: FramesPart, commit: Commit) -> Iterator[Problem]:
-        reader = Reader(self._layout, self._topics)
-        for topic in self._topics:
-            if commit.topics.get(topic.name) != topic.fingerprint:
-                continue
-            table = reader.decode(_piece(part, commit), topic)
-            for conid in pc.unique(table["conid"]).to_pylist():
-                rows = table.filter(pc.equal(table["conid"], conid)).drop_columns(["date", "conid"])
-                info = commit.partitions.get(partition_key(topic.name, commit.date, conid))
-                if info is None or info.digest != table_digest(rows):
-                    what = f"{topic.name} of contract {conid} is not what its frames decode to"
-                    yield Problem("derived", part.path, f"{what}; `recorder rebuild --topic {topic.name}` derives it")
-
 
 def _piece(part: FramesPart, commit: Commit) -> Piece:
     return Piece(commit.recorder, commit.session, commit.first, part.path, commit)
+
+
+def _damaged(path: Path, what: str) -> Damaged:
+    return Damaged(what, path=path, offset=0)
 
 
 def _some(seqs: npt.NDArray[np.int64]) -> str:

@@ -245,9 +245,9 @@ def _watched(stamped: Stamped, done: Callable[[float], None]) -> Stamped:
 
 def _seconds(reader: Reader, span: Span) -> float | None:
     """Estimate how many seconds are to be replayed; None where only the journal knows."""
-    from recorder.archive.reading import list_pieces  # noqa: PLC0415  as in `replay`
+    from recorder.archive.pieces import list_pieces  # noqa: PLC0415  as in `replay`
 
-    pieces = (piece for found in list_pieces(reader.layout).values() for piece in found if piece.touches(span))
+    pieces = (piece for found in list_pieces(reader.layout).values() for piece in found if piece.touches(*span))
     commits = [piece.commit for piece in pieces if piece.commit is not None]
     if not commits:
         return None

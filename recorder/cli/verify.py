@@ -43,15 +43,13 @@ def verify(
     folder = data_folder(data, config)
     from recorder.archive.layout import open_layout  # noqa: PLC0415  pyarrow takes a moment to import
     from recorder.archive.reading import Reader  # noqa: PLC0415
-    from recorder.archive.repair import set_aside  # noqa: PLC0415
-    from recorder.archive.verify import verify as verify_archive  # noqa: PLC0415
     from recorder.protocol.topics import load_topics  # noqa: PLC0415
+    from recorder.recording import verify_archive  # noqa: PLC0415
 
     layout, topics = open_layout(folder), load_topics()
     frames = Reader(layout, topics).archived_frames()
     with progress("verifying", total=frames) as done:
-        report = verify_archive(layout, topics, rederive=rederive, done=done)
-    moved = set_aside(layout, report.problems) if repair else []
+        report, moved = verify_archive(layout, topics, rederive=rederive, repair=repair, done=done)
     if json:
         print_json(_document(report, [str(path) for path in moved]))
     else:
@@ -81,6 +79,7 @@ def _print(report: Report) -> None:
         print(f"{problem.kind}: {problem.path}: {problem.what}")
     checked = f"{report.frames:,} frames and {report.rows:,} rows in {report.commits:,} frames parts"
     if report.problems:
-        print(f"{len(report.problems)} problems; checked {checked}")
+        problems = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
+        print(f"{problems}; checked {checked}")
     else:
         print(f"whole: {checked}")

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from recorder.archive.reading import Reader, Span
+from recorder.archive.reading import LATEST, Reader, Span
 from recorder.protocol.tables import ORDER, topic_schema
 from recorder.protocol.topics import Topic
-from recorder.replay.merge import merge
+from recorder.replay.merge import merge, running
 
 Event = Any
 """A record with the fields `ts_recv, ts_event, session, seq, item, conid` and the topic's columns; `topic` is its name.
@@ -73,12 +73,16 @@ def replay(
 
     With several topics, `columns` narrows each to those that it has.
     """
-    chosen = list(topics)
-    streams = {
-        recorder: events_of_recorder(reader, recorder, chosen, conids=conids, span=span, columns=columns)
-        for recorder in reader.recorders()
-    }
-    yield from merge(streams)
+    chosen, recorders = list(topics), reader.recorders()
+    if len(recorders) == 1:  # no other to be ordered with: T paces, and the rows' own will do
+        yield from running(events_of_recorder(reader, recorders[0], chosen, conids=conids, span=span, columns=columns))
+        return
+    yield from merge(
+        {
+            recorder: _stamped(reader, recorder, chosen, conids=conids, span=span, columns=columns)
+            for recorder in recorders
+        }
+    )
 
 
 def events_of_recorder(
@@ -100,6 +104,23 @@ def events_of_recorder(
     return heapq.merge(*streams, key=lambda event: (event.session, event.seq, event.item))
 
 
+def _stamped(
+    reader: Reader,
+    recorder: str,
+    topics: list[Topic],
+    *,
+    conids: Sequence[int] | None,
+    span: Span,
+    columns: Sequence[str] | None,
+) -> Iterator[tuple[int, Event]]:
+    """Give what `events_of_recorder` does, with T as it is over all frames of the recorder."""
+    streams = [
+        _exact(reader, recorder, topic, conids=conids, span=span, columns=_having(topic, columns, topics))
+        for topic in topics
+    ]
+    return heapq.merge(*streams, key=lambda pair: (pair[1].session, pair[1].seq, pair[1].item))
+
+
 def _having(topic: Topic, columns: Sequence[str] | None, topics: list[Topic]) -> tuple[str, ...]:
     """Choose a topic's columns; a column that none of several topics has is an error of the last one."""
     if columns is None or len(topics) == 1:
@@ -113,7 +134,29 @@ def _events(
     reader: Reader, recorder: str, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: tuple[str, ...]
 ) -> Iterator[Event]:
     record = record_class(topic.name, columns)
+    for table in _tables(reader, recorder, topic, conids=conids, span=span, columns=columns, exact=False):
+        yield from events_of(table, record)
+
+
+def _exact(
+    reader: Reader, recorder: str, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: tuple[str, ...]
+) -> Iterator[tuple[int, Event]]:
+    record = record_class(topic.name, columns)
+    for table in _tables(reader, recorder, topic, conids=conids, span=span, columns=columns, exact=True):
+        yield from zip(table[LATEST].to_pylist(), events_of(table, record), strict=True)
+
+
+def _tables(
+    reader: Reader,
+    recorder: str,
+    topic: Topic,
+    *,
+    conids: Sequence[int] | None,
+    span: Span,
+    columns: tuple[str, ...],
+    exact: bool,
+) -> Iterator[pa.Table]:
     wanted = [name for name in topic_schema(topic).names if name in {*ORDER, *columns}]
-    for table in reader.tables(recorder, topic, conids=conids, span=span, columns=wanted):
+    for table in reader.tables(recorder, topic, conids=conids, span=span, columns=wanted, exact=exact):
         for begin in range(0, table.num_rows, _CHUNK):
-            yield from events_of(table.slice(begin, _CHUNK), record)
+            yield table.slice(begin, _CHUNK)

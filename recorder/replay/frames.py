@@ -26,9 +26,10 @@ def frames(
     `topics` keeps those that one of them claims, `conids` those that a row of these contracts came from.
     """
     names = None if topics is None else {topic.name for topic in topics}
+    recorders = reader.recorders()
     streams = {
-        recorder: _frames_of(reader, recorder, span=span, topics=topics, conids=conids)
-        for recorder in reader.recorders()
+        recorder: _frames_of(reader, recorder, span=span, topics=topics, conids=conids, exact=len(recorders) > 1)
+        for recorder in recorders
     }
     for latest, frame in merge(streams):
         if frame.kind not in kinds:
@@ -52,9 +53,15 @@ def claiming(topics: Topics, frame: Frame) -> Topic | None:
 
 
 def _frames_of(
-    reader: Reader, recorder: str, *, span: Span, topics: Sequence[Topic] | None, conids: Sequence[int] | None
-) -> Iterator[Frame]:
-    found = _in_span(reader, recorder, span)
+    reader: Reader,
+    recorder: str,
+    *,
+    span: Span,
+    topics: Sequence[Topic] | None,
+    conids: Sequence[int] | None,
+    exact: bool,
+) -> Iterator[tuple[int, Frame]]:
+    found = _in_span(reader, recorder, span, exact=exact)
     if conids is None:
         return found
     chosen = list(reader.topics if topics is None else topics)
@@ -62,25 +69,26 @@ def _frames_of(
     return _with_rows(found, rows)
 
 
-def _in_span(reader: Reader, recorder: str, span: Span) -> Iterator[Frame]:
+def _in_span(reader: Reader, recorder: str, span: Span, *, exact: bool) -> Iterator[tuple[int, Frame]]:
     start = -(2**63) if span.start is None else span.start
     end = 2**63 if span.end is None else span.end
-    for piece, batch in reader.batches(recorder, span):
-        for frame in batch.frames(recorder, piece.session):
-            if start <= frame.ts_recv < end:
-                yield frame
+    for piece, batch, latest in reader.batches(recorder, span, exact=exact):
+        for pair in zip(latest.tolist(), batch.frames(recorder, piece.session), strict=True):
+            if start <= pair[1].ts_recv < end:
+                yield pair
 
 
-def _with_rows(found: Iterator[Frame], rows: Iterator[Event]) -> Iterator[Frame]:
+def _with_rows(found: Iterator[tuple[int, Frame]], rows: Iterator[Event]) -> Iterator[tuple[int, Frame]]:
     """Keep the frames that rows came from; both streams are in order."""
-    frame = next(found, None)
+    nothing: tuple[int, Frame | None] = 0, None
+    latest, frame = next(found, nothing)
     for row in rows:
         place = row.session, row.seq
         while frame is not None and (frame.session, frame.seq) < place:
-            frame = next(found, None)
+            latest, frame = next(found, nothing)
         if frame is not None and (frame.session, frame.seq) == place:
-            yield frame
-            frame = next(found, None)
+            yield latest, frame
+            latest, frame = next(found, nothing)
 
 
 def topic_digests(reader: Reader, *, span: Span) -> dict[str, ContentDigest]:

@@ -21,29 +21,30 @@ class Stamped(Protocol):
 T = TypeVar("T", bound=Stamped)
 
 
-def merge(streams: Mapping[str, Iterable[T]]) -> Iterator[tuple[int, T]]:
-    """Merge streams by recorder into (T, recorder, session, seq, item) order; gives T with each element.
+def merge(streams: Mapping[str, Iterable[tuple[int, T]]]) -> Iterator[tuple[int, T]]:
+    """Merge streams by recorder into (T, recorder, session, seq, item) order; each gives T with each element.
 
     T is the highest ts_recv of the recorder so far, so a clock that steps back reorders nothing. Each stream is in
     order already, items of one frame included.
     """
     if len(streams) == 1:
         (only,) = streams.values()
-        yield from running(only)
+        yield from only
         return
     named = [_named(recorder, stream) for recorder, stream in sorted(streams.items())]
-    for (latest, _, _, _), element in heapq.merge(*named, key=lambda pair: pair[0]):
-        yield latest, element
+    for _, pair in heapq.merge(*named, key=lambda entry: entry[0]):
+        yield pair
 
 
 def running(stream: Iterable[T]) -> Iterator[tuple[int, T]]:
-    """Give each element with the highest ts_recv so far."""
+    """Give each element of one recorder's stream with the highest ts_recv among them so far."""
     latest = -(2**63)
     for element in stream:
         latest = max(latest, element.ts_recv)
         yield latest, element
 
 
-def _named(recorder: str, stream: Iterable[T]) -> Iterator[tuple[tuple[int, str, str, int], T]]:
-    for latest, element in running(stream):
-        yield (latest, recorder, element.session, element.seq), element
+def _named(recorder: str, stream: Iterable[tuple[int, T]]) -> Iterator[tuple[tuple[int, str, str, int], tuple[int, T]]]:
+    for pair in stream:
+        latest, element = pair
+        yield (latest, recorder, element.session, element.seq), pair

@@ -11,9 +11,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from recorder.archive.catalog import typed_parts
-from recorder.archive.covered import covered_partitions, covers
-from recorder.archive.reading import Reader, Span, empty_table, list_pieces
+from recorder.archive.commit import Commit
+from recorder.archive.covered import covered_files, covered_partitions
+from recorder.archive.pieces import check_holes, list_pieces
+from recorder.archive.reading import LATEST, Reader, Span, empty_table
 from recorder.protocol.cells import Cells, to_column
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Column, Topic
@@ -39,11 +40,17 @@ def load_table(
         own += [column.name for column in others if column not in fields]
         wanted = [name for name in names if name in {"ts_recv", *own} or (fields and name == "extra")]
     read = sorted({*wanted, "session", "seq", "item", "ts_recv"}, key=names.index)
-    tables = {
-        recorder: list(reader.tables(recorder, topic, conids=conids, span=span, columns=read))
-        for recorder in reader.recorders()
-    }
-    table = _join(tables, empty_table(topic, read))
+    recorders, empty = reader.recorders(), empty_table(topic, read)
+    exact = len(recorders) > 1
+    tables = [
+        table
+        for recorder in recorders
+        for table in reader.tables(recorder, topic, conids=conids, span=span, columns=read, exact=exact)
+        if table.num_rows
+    ]
+    table = pa.concat_tables(tables) if tables else empty
+    if exact and tables:
+        table = _merged(table)
     for field in fields:
         table = table.append_column(field.name, _from_extra(table, field))
     if columns is None:
@@ -52,24 +59,10 @@ def load_table(
     return table.select(list(dict.fromkeys(["date", "conid", "ts_recv", *asked])))
 
 
-def _join(tables: dict[str, list[pa.Table]], empty: pa.Table) -> pa.Table:
-    filled = {recorder: [table for table in found if table.num_rows] for recorder, found in tables.items()}
-    filled = {recorder: found for recorder, found in filled.items() if found}
-    if not filled:
-        return empty
-    if len(filled) == 1:
-        (only,) = filled.values()
-        return pa.concat_tables(only)
-    return _merge({recorder: pa.concat_tables(found) for recorder, found in filled.items()})
-
-
-def _merge(tables: dict[str, pa.Table]) -> pa.Table:
-    """Merge the rows of recorders by T and recorder; within a recorder they are in order."""
-    joined = pa.concat_tables(tables[recorder] for recorder in sorted(tables))
-    latest = np.concatenate(
-        [np.maximum.accumulate(np.asarray(tables[recorder]["ts_recv"].cast(pa.int64()))) for recorder in sorted(tables)]
-    )
-    return joined.take(pa.array(np.argsort(latest, kind="stable")))
+def _merged(table: pa.Table) -> pa.Table:
+    """Merge the rows of recorders, one behind another by name, in the order of T; within one they are in order."""
+    order = np.argsort(table[LATEST].to_numpy(), kind="stable")
+    return table.drop_columns(LATEST).take(pa.array(order))
 
 
 def _from_extra(table: pa.Table, field: Column) -> pa.Array:
@@ -108,26 +101,26 @@ def scan(reader: Reader, topic: Topic) -> ds.Dataset:
     if paths:
         partitioning = ds.partitioning(pa.schema([whole.field("date"), whole.field("conid")]), flavor="hive")
         base = str(reader.layout.root / topic.name)
+        checked = ds.ParquetFileFormat(page_checksum_verification=True)
         children.insert(
             0,
-            ds.dataset(
-                sorted(paths), schema=whole, format="parquet", partitioning=partitioning, partition_base_dir=base
-            ),
+            ds.dataset(sorted(paths), schema=whole, format=checked, partitioning=partitioning, partition_base_dir=base),
         )
     return ds.dataset(children)
 
 
 def _parts_and_rows(reader: Reader, topic: Topic) -> tuple[set[str], list[pa.Table]]:
     """Find the typed parts of a topic, and decode what is in none."""
-    paths: set[str] = set()
     tables: list[pa.Table] = []
+    commits: dict[tuple[str, str, int], list[Commit]] = {}
     for pieces in list_pieces(reader.layout).values():
+        check_holes(pieces, None, None)
         for piece in pieces:
             commit = piece.commit
             if commit is not None and commit.topics.get(topic.name) == topic.fingerprint:
                 for conid in covered_partitions(commit, topic.name):
-                    parts = typed_parts(reader.layout, topic.name, commit.date, conid)
-                    paths.update(str(path) for path, name in parts if covers(name, commit))
+                    commits.setdefault((commit.session, commit.date, conid), []).append(commit)
             else:
                 tables.append(reader.decode(piece, topic))
-    return paths, tables
+    files = [covered_files(reader.layout, own, topic, conid) for (_, _, conid), own in commits.items()]
+    return {str(path) for found in files for path in found}, tables
