@@ -371,7 +371,11 @@ class Rounds:
         """Let one more capture archive everything, and stop it; check the whole. `folder` takes the clean run."""
         first_log = len(self._sender.logs)
         capture = self._forge.start("capture", self._data, **settings(self._gateway))
+        lock = self._data / "journal" / "main" / CAPTURE  # a killed capture's streams may be wanted a moment longer
         async with asyncio.timeout(20):
+            while not (lock.exists() and f'"pid":{capture},' in lock.read_text()):  # noqa: ASYNC110  as above
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
             while not self._sender.wanted:  # noqa: ASYNC110  as above
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.2)

@@ -294,6 +294,9 @@ async def sending() -> AsyncIterator[tuple[Sender, Gateway]]:
 async def stopped(forge: Forge, data: Path, sender: Sender, gateway: Gateway) -> None:
     """Let a capture record a little and stop it, so that everything is archived."""
     capture = forge.start("capture", data, **settings(gateway))
+    lock = data / "journal" / "main" / "lock"  # the streams of a killed capture may be wanted a moment longer
+    await eventually(lambda: lock.exists() and f'"pid":{capture},' in lock.read_text())
+    await asyncio.sleep(0.2)
     await eventually(lambda: sender.wanted)
     await asyncio.sleep(0.1)
     os.kill(capture, signal.SIGTERM)

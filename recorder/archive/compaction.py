@@ -123,9 +123,10 @@ class _Work:
         for folder in (folder for top in folders for folder in (top, *top.glob("conid=*"))):
             found = {name: path for path in folder.glob("*.parquet") if (name := parse_part_name(path.name))}
             gone = superseded(found)
-            for name in sorted(gone):
+            for name in gone:
                 wider = next(other for other in found if other not in gone and _within(name, other))
                 _prove(found[name], name, found[wider])
+            for name in sorted(gone):
                 with names_lock(self._layout):
                     found[name].unlink()
                     point("compaction.superseded")

@@ -48,9 +48,14 @@ def typed_metadata(topic: Topic) -> dict[bytes, bytes]:
 def read_fingerprint(path: Path) -> str | None:
     """Read the schema fingerprint of a typed part; None if it is no part of ours, `Damaged` if it cannot be read."""
     with damage(path):
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
+    return fingerprint_of(schema)
+
+
+def fingerprint_of(schema: pa.Schema) -> str | None:
+    """Give the fingerprint that a typed part's schema says, or None."""
     try:
-        said: dict[str, str] = msgspec.json.decode(metadata[KEY])
+        said: dict[str, str] = msgspec.json.decode((schema.metadata or {})[KEY])
         return said["fingerprint"]
     except (KeyError, TypeError, UnicodeDecodeError, msgspec.MsgspecError):
         return None

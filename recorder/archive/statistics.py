@@ -14,23 +14,28 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.archive.commit import damage
-from recorder.archive.parts import check_schema
+from recorder.archive.parts import check_schema, fingerprint_of
 from recorder.errors import Damaged
 
 _MAGIC: Final = b"PAR1"
 _HINT: Final = "restore the file from a copy"
 
 
-def checked_tables(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Read a part of this schema by row groups; `Damaged` if it cannot be read, or its footer says wrong things."""
+def checked_tables(path: Path, schema: pa.Schema, *, fingerprint: str | None = None) -> Iterator[pa.Table]:
+    """Read a part of this schema by row groups; `Damaged` if it cannot be read, or its footer says wrong things.
+
+    A typed part says the `fingerprint` of its schema.
+    """
     with path.open("rb") as beginning:
         if beginning.read(len(_MAGIC)) != _MAGIC:
             raise Damaged("the part does not begin as Parquet does", path=path, offset=0, hint=_HINT)
     with damage(path):
         file = pq.ParquetFile(path, page_checksum_verification=True)
         check_schema(file, schema, path)
+        if fingerprint not in (None, fingerprint_of(file.schema_arrow)):
+            raise Damaged("the part does not say which columns it has", path=path, offset=0, hint=_HINT)
         for number in range(file.num_row_groups):
-            table = file.read_row_group(number)
+            table = file.read_row_group(number, use_threads=False)  # the caller has threads for parts
             odd = _misstated(table, file, number)
             if odd:
                 what = f"the footer's statistics of {', '.join(odd)} are not those of the rows"

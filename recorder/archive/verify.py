@@ -26,7 +26,6 @@ from recorder.archive.covered import covered_partitions, covering_parts, partiti
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_check import FramesCheck
 from recorder.archive.layout import Layout
-from recorder.archive.parts import read_fingerprint
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.reading import Reader
 from recorder.archive.rederivation import rederive
@@ -169,9 +168,7 @@ class _Checker:
         key = partition_key(topic.name, commit.date, conid)
         parts, digest = covering_parts(self._layout, commit, topic, conid), TableDigest()
         for path, _ in parts:
-            if read_fingerprint(path) != topic.fingerprint:
-                raise _damaged(path, f"the part does not say that it is one of {topic.name}")
-            for table in checked_tables(path, topic_schema(topic)):
+            for table in checked_tables(path, topic_schema(topic), fingerprint=topic.fingerprint):
                 seq = table["seq"].to_numpy()
                 begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
                 digest.update(table.slice(begin, end - begin))

@@ -88,14 +88,20 @@ def to_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def scan(reader: Reader, topic: Topic) -> ds.Dataset:
-    """Give a topic as a lazy Arrow dataset with `date` and `conid`: parts on disk, the journal's rows in memory."""
-    whole = pa.schema([*topic_schema(topic), pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
+    """Give a topic as a lazy Arrow dataset with `date` and `conid`: parts on disk, the journal's rows in memory.
+
+    Parts are opened when it is read; `FileNotFoundError` if a compaction replaced them by then: scan again.
+    """
     while True:
         try:
-            paths, tables = _parts_and_rows(reader, topic)
-            break
+            return _dataset(reader, topic)
         except FileNotFoundError:
-            continue  # a segment became a part meanwhile
+            continue  # a segment became a part meanwhile, or parts were merged
+
+
+def _dataset(reader: Reader, topic: Topic) -> ds.Dataset:
+    whole = pa.schema([*topic_schema(topic), pa.field("date", pa.date32()), pa.field("conid", pa.int64())])
+    paths, tables = _parts_and_rows(reader, topic)
     rows = [table.select(whole.names).cast(whole) for table in tables]
     children = [ds.dataset(pa.concat_tables(rows) if rows else pa.Table.from_batches([], whole))]
     if paths:
