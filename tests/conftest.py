@@ -27,6 +27,7 @@ from recorder.errors import DiskError
 from recorder.library import Archive
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
+from recorder.protocol.server_requests import STARTS
 from recorder.protocol.server_session import Rules
 from recorder.protocol.topics import Topics, load_topics
 from recorder.recording import record
@@ -197,7 +198,11 @@ async def eventually(condition: Callable[[], object], *, within: float = 20.0) -
 
 
 class Script:
-    """A feed that sends exactly what a test tells it to, in that order."""
+    """A feed that sends exactly what a test tells it to, in that order.
+
+    What is pushed before anybody ever subscribed to its stream waits for the first who does: a capture that has just
+    logged in may be a moment away from that.
+    """
 
     lossless = True
 
@@ -208,6 +213,7 @@ class Script:
             for conid, symbol in ((AAPL, "AAPL"), (IBM, "IBM"))
         }
         self.wanted: set[str] = set()
+        self._known: set[str] = set()
         self._orders = list(orders)
         self._queue: list[Update] = []
 
@@ -218,6 +224,7 @@ class Script:
     def want(self, streams: Collection[str]) -> None:
         """Take note of all streams that some client has now."""
         self.wanted = set(streams)
+        self._known |= self.wanted
 
     def snapshot(self, stream: str, now: int) -> bytes | None:  # noqa: ARG002  a script knows no state
         """Give no full frame."""
@@ -229,7 +236,12 @@ class Script:
 
     async def due(self, now: int) -> Due:
         """Give what was pushed."""
-        updates, self._queue = self._queue, []
+        ready = len(self._queue)
+        for number, update in enumerate(self._queue):
+            if update.stream[:3] in STARTS and update.stream not in self._known:
+                ready = number
+                break
+        updates, self._queue = self._queue[:ready], self._queue[ready:]
         return Due(updates, now + 2_000)
 
 
