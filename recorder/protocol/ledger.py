@@ -1,0 +1,186 @@
+"""The gap ledger: which holes in the data are open, and the marks that say so.
+
+1. At most one gap is open per key: a topic and a contract, or a topic as a whole. What goes wrong while it is open
+   joins its evidence; its start and its first cause stay.
+2. A close mark carries the whole row, so that one row comes from one mark, whatever was archived before it.
+3. A gap never ends before it starts: a clock that stepped back gives an empty one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, Literal
+
+import msgspec
+
+from recorder.protocol.marks import encode_mark
+
+Cause = Literal[
+    "process_down",
+    "disconnected",
+    "not_authenticated",
+    "competing",
+    "heartbeat_lost",
+    "session_rollover",
+    "stale",
+    "subscription_refused",
+    "subscription_expired",
+    "backpressure",
+    "journal_damaged",
+    "disk_full",
+    "clock_step",
+    "market_closed",
+]
+INFORMATION: Final = frozenset[str]({"market_closed"})
+"""Causes by which nothing was missed."""
+Key = tuple[str, int | None]
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """An open gap: of a topic's contract, or of the whole topic (None); `start` is microseconds since the epoch, UTC.
+
+    `evidence` says in words what showed it.
+    """
+
+    topic: str
+    conid: int | None
+    start: int
+    cause: Cause
+    evidence: str
+
+    @property
+    def key(self) -> Key:
+        """What the gap is in."""
+        return self.topic, self.conid
+
+
+class Closed(msgspec.Struct, frozen=True):
+    """A gap that is over; `end` is when the data went on, microseconds."""
+
+    gap: Gap
+    end: int
+
+
+class _Note(msgspec.Struct, tag_field="event", frozen=True):
+    of: str
+    contract: int | None
+    start: int
+    cause: Cause
+    evidence: str
+
+    @property
+    def gap(self) -> Gap:
+        return Gap(self.of, self.contract, self.start, self.cause, self.evidence)
+
+
+class _Opened(_Note, tag="gap_opened", frozen=True):
+    pass
+
+
+class _ClosedNote(_Note, tag="gap_closed", frozen=True):
+    end: int
+
+
+class Ledger:
+    """The open gaps of one recorder. What changes them gives the mark to journal, or None where nothing changes."""
+
+    def __init__(self, open_gaps: Iterable[Gap] = ()) -> None:
+        self._open = {gap.key: gap for gap in open_gaps}
+
+    @property
+    def open_gaps(self) -> tuple[Gap, ...]:
+        """List the open gaps."""
+        return tuple(self._open.values())
+
+    def is_open(self, topic: str, conid: int | None = None) -> bool:
+        """Say whether a gap is open for just this key."""
+        return (topic, conid) in self._open
+
+    def open(self, topic: str, conid: int | None = None, *, start: int, cause: Cause, evidence: str) -> bytes | None:
+        """Open a gap; if one is open for the key, the cause joins its evidence, once per cause."""
+        assert cause not in INFORMATION, "what is no hole has a known end: note it"
+        before = self._open.get((topic, conid))
+        gap = Gap(topic, conid, start, cause, evidence) if before is None else _joined(before, cause, evidence)
+        if gap == before:
+            return None
+        self._open[gap.key] = gap
+        return opened_mark(gap)
+
+    def close(self, topic: str, conid: int | None = None, *, end: int) -> bytes | None:
+        """Close the key's gap: the data went on at `end`."""
+        gap = self._open.pop((topic, conid), None)
+        return None if gap is None else closed_mark(gap, end=end)
+
+    def close_all(self, *, end: int) -> list[bytes]:
+        """Close every gap."""
+        return [closed_mark(self._open.pop(gap.key), end=end) for gap in self.open_gaps]
+
+    def note(
+        self, topic: str, conid: int | None = None, *, start: int, end: int, cause: Cause, evidence: str
+    ) -> bytes | None:
+        """Note a gap that is over; it has a row of its own, also while another is open for the key.
+
+        Only where one is open from the same moment on does the cause join that one's evidence: one start, one row.
+        """
+        open_gap = self._open.get((topic, conid))
+        if open_gap is not None and open_gap.start == start:
+            if cause in INFORMATION:
+                return None  # the open gap says more
+            return self.open(topic, conid, start=start, cause=cause, evidence=evidence)
+        return closed_mark(Gap(topic, conid, start, cause, evidence), end=end)
+
+    def follow(self, data: bytes) -> None:
+        """Take in a mark that was journaled; a mark about something else changes nothing."""
+        read = read_gap(data)
+        if isinstance(read, Gap):
+            self._open[read.key] = read
+        elif read is not None and (gap := self._open.get(read.gap.key)) is not None and gap.start == read.gap.start:
+            del self._open[gap.key]
+
+
+def begin_session(ledger: Ledger, topics: Iterable[str], *, last: int, cause: Cause, evidence: str) -> list[bytes]:
+    """Give the marks that a session begins with where the recorder's last one ended at `last`, in microseconds.
+
+    What was open then is closed there, and each topic that the new session subscribes has a gap from there on.
+    """
+    marks = ledger.close_all(end=last)
+    opened = (ledger.open(topic, start=last, cause=cause, evidence=evidence) for topic in dict.fromkeys(topics))
+    return [*marks, *(mark for mark in opened if mark is not None)]
+
+
+def opened_mark(gap: Gap) -> bytes:
+    """Write the mark of an open gap."""
+    return encode_mark(
+        "gap_opened", of=gap.topic, contract=gap.conid, start=gap.start, cause=gap.cause, evidence=gap.evidence
+    )
+
+
+def closed_mark(gap: Gap, *, end: int) -> bytes:
+    """Write the mark of a gap that is over."""
+    return encode_mark(
+        "gap_closed",
+        of=gap.topic,
+        contract=gap.conid,
+        start=gap.start,
+        end=max(gap.start, end),
+        cause=gap.cause,
+        evidence=gap.evidence,
+    )
+
+
+def read_gap(data: bytes) -> Gap | Closed | None:
+    """Read a mark; None if it is about no gap."""
+    if b'"gap_' not in data:
+        return None
+    try:
+        note = msgspec.json.decode(data, type=_Opened | _ClosedNote)
+    except msgspec.ValidationError:
+        return None
+    return Closed(note.gap, note.end) if isinstance(note, _ClosedNote) else note.gap
+
+
+def _joined(gap: Gap, cause: Cause, evidence: str) -> Gap:
+    named = {part.partition(": ")[0] for part in gap.evidence.split("; ")[1:]}
+    if cause == gap.cause or cause in named:
+        return gap
+    return msgspec.structs.replace(gap, evidence=f"{gap.evidence}; {cause}: {evidence}")
