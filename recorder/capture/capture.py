@@ -32,6 +32,7 @@ from recorder.capture.status import Counters, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, GatewayError, RecorderError
 from recorder.protocol.client_session import ClientSession, News, Stream, Timing
+from recorder.protocol.ledger import Ledger, begin_session
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
 
@@ -56,6 +57,7 @@ class Capture:
 
     def __init__(self, settings: CaptureSettings, place: Place, streams: list[Stream]) -> None:
         self.counters = Counters()
+        self.ledger = Ledger(() if place.ending is None else place.ending.open_gaps)
         self._settings = settings
         self._place = place
         self._streams = streams
@@ -116,7 +118,7 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
-        self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
+        self._begin_session()
         await self._archiver.start()
         scheduler = self._schedule(stop_at, watch)
         try:
@@ -124,6 +126,14 @@ class Capture:
         finally:
             scheduler.shutdown(wait=False)
             await self._wind_down()
+
+    def _begin_session(self) -> None:
+        """Note who was before, and what is missing since: together, so that nobody ever sees only half of it."""
+        place = self._place
+        marks = [encode_mark("session_started", predecessor=place.predecessor_note, streams=len(self._streams))]
+        if place.ending is not None:
+            marks += begin_session(self.ledger, [stream.topic for stream in self._streams], ending=place.ending)
+        self._journal.note_together(marks)
 
     def _open_journal(self) -> Journal:
         settings = self._settings
@@ -290,6 +300,8 @@ class Capture:
         self._journal.note(encode_mark(event, **details))
 
     async def _wind_down(self) -> None:
+        for mark in self.ledger.close_all(end=time.time_ns() // 1000):
+            self._journal.note(mark)
         self._mark("session_stopped", reason=self._why)
         try:
             await self._journal.close()
