@@ -60,7 +60,11 @@ class NotAnArchive(ArchiveError):
 
 
 class DiskError(ArchiveError):
-    """The operating system refused a write."""
+    """The operating system refused a write; `full` says that there was no room for it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, full: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.full = full
 
 
 class Damaged(ArchiveError):

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.protocol.client_session import ClientSession
-from recorder.protocol.connection_states import AWAY, LOST, OPENED, READY, WELCOMED
-from recorder.protocol.ledger import Closed, Gap, Ledger, read_gap
+from recorder.protocol.connection_states import LOST, OPENED, READY, WELCOMED
+from recorder.protocol.ledger import Closed, read_gap
 from recorder.protocol.streams import SILENCE, News, Timing
 from recorder.protocol.subscriptions import RETRY_MOST, streams_of
 from recorder.protocol.topics import load_topics
@@ -85,7 +85,7 @@ class Talk:
 
     def gaps(self) -> list[tuple[str, int | None, str, float, float | None]]:
         """Give the gaps that opened (no end) and closed: topic, contract, cause, start and end as moments."""
-        found = []
+        found: list[tuple[str, int | None, str, float, float | None]] = []
         for mark in self.session.marks():
             read = read_gap(mark)
             assert read is not None
@@ -99,9 +99,9 @@ def moment(ts: int) -> float:
     return round((ts - stamp(0)) / 1e6, 4)
 
 
-def ready(**timing: float) -> Talk:
+def ready(stale_after: float = 1e6) -> Talk:
     """Have a session that has subscribed to everything, and whose output was taken."""
-    talk = Talk(**timing)
+    talk = Talk(stale_after=stale_after)
     talk.hear(SUCCESS, AUTHENTICATED, market_data("265598"), market_data("8314@NYSE"))
     talk.session.news()
     assert talk.session.state is READY

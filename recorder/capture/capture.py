@@ -28,7 +28,7 @@ from recorder.capture.status import Counters, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, RecorderError
 from recorder.protocol.health import TopicHealth
-from recorder.protocol.ledger import Ledger
+from recorder.protocol.ledger import Ledger, begin_session
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
 from recorder.protocol.subscriptions import Stream
@@ -52,6 +52,7 @@ class Capture:
 
     def __init__(self, settings: CaptureSettings, place: Place, streams: list[Stream]) -> None:
         self.counters = Counters()
+        self.ledger = Ledger(() if place.ending is None else place.ending.open_gaps)
         self._settings = settings
         self._place = place
         self._streams = streams
@@ -116,8 +117,8 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
-        self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
-        self._connection.begin(self._journal, self._streams, Ledger())
+        self._begin_session()
+        self._connection.begin(self._journal, self._streams, self.ledger)
         await self._archiver.start()
         scheduler = self._schedule(stop_at, watch)
         try:
@@ -127,6 +128,14 @@ class Capture:
         finally:
             scheduler.shutdown(wait=False)
             await self._wind_down()
+
+    def _begin_session(self) -> None:
+        """Note who was before, and what is missing since: together, so that nobody ever sees only half of it."""
+        place = self._place
+        marks = [encode_mark("session_started", predecessor=place.predecessor_note, streams=len(self._streams))]
+        if place.ending is not None:
+            marks += begin_session(self.ledger, [stream.topic for stream in self._streams], ending=place.ending)
+        self._journal.note_together(marks)
 
     def _open_journal(self) -> Journal:
         settings = self._settings
