@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from recorder.protocol.backoff import Backoff, Ending
 from recorder.protocol.pacing import OVERALL, PENALTY, SPACING, Pacer
 
+WORKED: Ending = "worked"
+AWAY: Ending = "away"
+REFUSED: Ending = "refused"
 CALLS = st.lists(
     st.tuples(st.sampled_from([*SPACING, "/iserver/accounts", "/iserver/auth/status"]), st.floats(0, 2)), max_size=60
 )
@@ -62,18 +65,18 @@ def pauses(*endings: Ending, first: float = 1.0, draw: float = 0.5) -> list[floa
 
 def test_a_gateway_that_is_away_is_tried_each_four_seconds_at_the_least() -> None:
     """So that a recording goes on within five after it is back."""
-    assert [1.0, 2.0, 3.3, 3.3, 3.3] == pauses(*["away"] * 5)
-    assert max(pauses(*["away"] * 50, draw=1.0)) < 4.0
+    assert [1.0, 2.0, 3.3, 3.3, 3.3] == pauses(*[AWAY] * 5)
+    assert max(pauses(*[AWAY] * 50, draw=1.0)) < 4.0
 
 
 def test_a_gateway_that_refuses_is_asked_after_growing_pauses() -> None:
     """Up to a minute."""
-    assert [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] == pauses(*["refused"] * 8)
+    assert [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] == pauses(*[REFUSED] * 8)
 
 
 def test_a_connection_that_worked_is_replaced_after_the_first_pause() -> None:
     """However often; and what failed before is forgotten."""
-    assert [1.0, 1.0, 1.0] == pauses(*["worked"] * 3)
+    assert [1.0, 1.0, 1.0] == pauses(*[WORKED] * 3)
     assert [1.0, 2.0, 1.0, 1.0, 1.0] == pauses("refused", "refused", "worked", "refused", "away")
 
 
