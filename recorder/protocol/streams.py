@@ -70,6 +70,13 @@ class Streams:
         wanted = (line.stream for line in self.lines.values() if line.stream.brokerage or not brokerage)
         return list(dict.fromkeys(stream.topic for stream in wanted))
 
+    def last_heard(self, topic: str, *, anything: float | None) -> float:
+        """Say when a topic was heard last, however long ago; `anything` counts for one that speaks only on change."""
+        lines = self.subscriptions.of_topic(topic)
+        if anything is not None and not any(line.stream.answered or not line.active for line in lines):
+            return anything
+        return max((line.heard_at for line in lines if line.heard_at is not None), default=-math.inf)
+
     def health(self, now: float) -> tuple[TopicHealth, ...]:
         """Say how each topic and each stream is."""
         return report(self.subscriptions, self.coverage, self._rates, now)
