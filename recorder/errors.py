@@ -5,6 +5,7 @@ RecorderError                what failed; `hint` says what the user can do
 │   └── SettingError         a bad flag, variable or key in recorder.toml
 ├── TopicFileError           a file in schemas/ does not say what a topic file must say
 ├── GatewayError             the gateway is away, refuses, or answers what no gateway answers
+│   └── GatewayAway          nobody answers at its address
 ├── LockHeld                 another process works on the same recorder's journal
 ├── ArchiveError             the archive cannot be read or written as asked
 │   ├── NotAnArchive         the folder holds no archive
@@ -41,6 +42,10 @@ class TopicFileError(RecorderError):
 
 class GatewayError(RecorderError):
     """The gateway cannot be reached or does not behave as one."""
+
+
+class GatewayAway(GatewayError):
+    """Nobody answers at the gateway's address."""
 
 
 class LockHeld(RecorderError):

@@ -123,16 +123,18 @@ class Journal:
         while self._ends and self._ends[0][0] <= last_seq:
             self._flushed = self._ends.popleft()[1]
 
-    def append(self, data: bytes, code: int) -> None:
-        """Take a frame; `code` says its kind and opcode (`segment.code_of`)."""
+    def append(self, data: bytes, code: int) -> tuple[int, int, bytes]:
+        """Take a frame; `code` says its kind and opcode (`segment.code_of`). Give it stamped: (ts_recv, code, data)."""
         ts = self._now() // 1000
         if not self._day.start <= ts < self._day.end:
             self.rotate()
             self._day = self._boundary.day_of(ts)
-        self._frames.append((ts, code, data))
+        frame = ts, code, data
+        self._frames.append(frame)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_later(self._gather, self._hand_over)
+        return frame
 
     def begin_connection(self) -> None:
         """Count the frames from now on to the session's next connection."""
