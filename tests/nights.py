@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from recorder.library import Archive
+from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
-from recorder.replay.tally import Tally
+from recorder.replay.tally import topic_of
 from recorder.replay.trail import SHORT, short_digest
 from recorder.types import Frame
 
@@ -167,7 +168,7 @@ def rows_of(archive: Archive) -> list[Row]:
 class Arrived(NamedTuple):
     """What arrived on one connection."""
 
-    tally: Tally
+    topics: dict[str, ContentDigest]
     digests: list[bytes]
     """One digest a frame."""
     early: Mapping[str, Any]
@@ -181,17 +182,18 @@ def connections_of(archive: Archive, firsts: Iterator[int]) -> list[Arrived]:
     for frame in archive.frames(kinds=["in"]):
         if (frame.session, frame.conn) != last:
             last, first = (frame.session, frame.conn), next(firsts, 0)
-            found.append(Arrived(Tally(), [], {}))
+            found.append(Arrived({}, [], {}))
         one = found[-1]
-        one.tally.add(wire_topic(frame.data), frame.data)
+        topic = topic_of((wire_topic(frame.data) or "").partition("+")[0])
+        one.topics.setdefault(topic, ContentDigest(topic)).add(frame.data)
         one.digests.append(short_digest(frame.data))
-        if one.tally.frames == first:
-            found[-1] = one._replace(early=_plain(one.tally))
+        if len(one.digests) == first:
+            found[-1] = one._replace(early=_plain(one.topics))
     return found
 
 
-def _plain(tally: Tally) -> dict[str, Any]:
-    return {topic: counted._asdict() for topic, counted in tally.totals().items()}
+def _plain(topics: Mapping[str, ContentDigest]) -> dict[str, Any]:
+    return {name: {"frames": one.count, "digest": one.hexdigest()} for name, one in topics.items()}
 
 
 def what_is_missing(archive: Archive, log: Log) -> list[str]:
@@ -206,9 +208,9 @@ def what_is_missing(archive: Archive, log: Log) -> list[str]:
 
 
 def _compared(sent: Mapping[str, Any], got: Arrived) -> str | None:
-    count, name = got.tally.frames, f"connection {sent['connection']} ({sent['parting']})"
+    count, name = len(got.digests), f"connection {sent['connection']} ({sent['parting']})"
     if count == sent["frames"]:
-        return None if _plain(got.tally) == sent["topics"] else f"{name}: other frames than were sent"
+        return None if _plain(got.topics) == sent["topics"] else f"{name}: other frames than were sent"
     if count > sent["frames"] or sent["parting"] not in BROKEN_OFF:
         return f"{name}: {sent['frames']} frames sent, {count} in the archive"
     trail = sent["trail"]
@@ -290,7 +292,7 @@ def uncovered(archive: Archive, log: Log, rows: list[Row], patience: Patience) -
 
 def _hits(fault: Fault, conid: int | None) -> bool:
     one = fault.kind == "silence" and fault.option != "all"
-    return "market_data" in fault.topics and (not one or conid in fault.conids)
+    return "market_data" in fault.topics and (conid in fault.conids if one else conid is None)
 
 
 def _is_hole(before: int, after: int, noticed: list[Fault], patience: Patience) -> bool:

@@ -63,11 +63,12 @@ class FaultDriver:
             async with asyncio.TaskGroup() as group:
                 for number, fault in enumerate(plan):
                     await asyncio.sleep(max(0.0, start + fault.at - loop.time()))
-                    group.create_task(self._do(number, fault))
+                    group.create_task(self.do(number, fault))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None  # a group says no more than its first
 
-    async def _do(self, number: int, fault: Fault) -> None:
+    async def do(self, number: int, fault: Fault) -> None:
+        """Do one fault now, from its beginning to its end."""
         streams = sorted(self._hit(fault))
         clients = list(self._hub.clients)
         before = sum(client.withheld for client in clients)

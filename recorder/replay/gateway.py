@@ -87,6 +87,11 @@ class Gateway:
         return f"ws{self.base_url.removeprefix('http')}/ws"
 
     @property
+    def listening(self) -> bool:
+        """Whether its port is open."""
+        return bool(self._runner.sites)
+
+    @property
     def frames(self) -> int:
         """How many frames were sent, to all clients."""
         return self.hub.frames

@@ -39,7 +39,7 @@ class Trail(Tally):
     def add(self, stream: str | None, data: bytes) -> None:
         """Take the next frame in."""
         super().add(stream, data)
-        self._last.append(short_digest(data))
+        self._last.append(short_digest(mask_tic(data) if stream == "tic" else data))
         if self.frames % BLOCK == 0:
             self._starts.append((self.frames, self.totals()))
             while len(self._last) > self.frames - self._starts[0][0]:
@@ -52,5 +52,5 @@ class Trail(Tally):
 
 
 def short_digest(data: bytes) -> bytes:
-    """Digest one frame, the id in a `tic` masked."""
-    return hashlib.sha256(mask_tic(data)).digest()[:SHORT]
+    """Digest one frame as it is recorded: the id of a `tic` is masked by then."""
+    return hashlib.sha256(data).digest()[:SHORT]
