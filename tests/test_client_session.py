@@ -12,23 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.protocol.client_session import (
-    LOST,
-    OPENED,
-    READY,
-    RETRY_MOST,
-    SILENCE,
-    WELCOMED,
-    ClientSession,
-    News,
-    Timing,
-    streams_of,
-)
+from recorder.protocol.client_session import ClientSession
+from recorder.protocol.connection_states import LOST, OPENED, READY, WELCOMED
+from recorder.protocol.ledger import Closed, read_gap
+from recorder.protocol.streams import SILENCE, News, Timing
+from recorder.protocol.subscriptions import RETRY_MOST, streams_of
 from recorder.protocol.topics import load_topics
 
 TOPICS = load_topics()
 TOKEN = "5f0c1e2d3b4a59687766554433221100"  # noqa: S105  made up
-TIMING = Timing(renew_every=480.0, tickle_every=60.0, heartbeat_timeout=25.0, reconnect_delay=1.0)
+TIMING = Timing(renew_every=480.0, tickle_every=60.0, heartbeat_timeout=25.0, reconnect_delay=1.0, stale_after=1e6)
 STREAMS = streams_of(
     [TOPICS[name] for name in ("market_data", "orders", "pnl", "system")],
     targets=["265598", "8314@NYSE"],
@@ -52,13 +45,19 @@ REFUSED = {"error": "unable to subscribe", "code": 500, "topic": "sor"}
 OUR_TIC = {"topic": "tic", "alive": True, "id": TOKEN}
 
 
+def stamp(moment: float) -> int:
+    """Give the wall clock at a moment of these tests."""
+    return 1_795_176_000_000_000 + int(moment * 1e6)
+
+
 class Talk:
     """A session with its clock: frames go in, what is sent and said comes out."""
 
-    def __init__(self, *, token: str = TOKEN, now: float = 1000.0) -> None:
+    def __init__(self, *, token: str = TOKEN, now: float = 1000.0, **timing: float) -> None:
         self.now = now
         self.beat = now + 10
-        self.session = ClientSession(STREAMS, timing=TIMING, token=token, now=now)
+        self.session = ClientSession(STREAMS, timing=TIMING._replace(**timing), now=now, wall=stamp(now))
+        self.session.opened(token, now)
 
     def hear(self, *frames: dict[str, Any] | bytes) -> list[str]:
         """Receive frames; give what is sent in answer."""
@@ -84,13 +83,29 @@ class Talk:
         """Give what happened since it was last asked, without its words."""
         return [news.what for news in self.session.news()]
 
+    def gaps(self) -> list[tuple[str, int | None, str, float, float | None]]:
+        """Give the gaps that opened (no end) and closed: topic, contract, cause, start and end as moments."""
+        found: list[tuple[str, int | None, str, float, float | None]] = []
+        for mark in self.session.marks():
+            read = read_gap(mark)
+            assert read is not None
+            gap, end = (read.gap, moment(read.end)) if isinstance(read, Closed) else (read, None)
+            found.append((gap.topic, gap.conid, gap.cause, moment(gap.start), end))
+        return found
 
-def ready() -> Talk:
+
+def moment(ts: int) -> float:
+    """Give the moment of these tests that a stamp means, to the tenth of a millisecond."""
+    return round((ts - stamp(0)) / 1e6, 4)
+
+
+def ready(stale_after: float = 1e6) -> Talk:
     """Have a session that has subscribed to everything, and whose output was taken."""
-    talk = Talk()
+    talk = Talk(stale_after=stale_after)
     talk.hear(SUCCESS, AUTHENTICATED, market_data("265598"), market_data("8314@NYSE"))
     talk.session.news()
     assert talk.session.state is READY
+    assert talk.gaps() == []
     return talk
 
 
@@ -307,7 +322,7 @@ def test_a_refused_stream_is_asked_for_after_growing_pauses() -> None:
         pauses.append(next(seconds for seconds in range(1, 1000) if "sor+{}" in talk.wait(1)))
 
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, RETRY_MOST, RETRY_MOST, RETRY_MOST] == pauses
-    assert ["refused"] * 12 == talk.said()
+    assert ["refused", "subscribed"] * 12 == talk.said()
 
 
 def test_a_refusal_names_its_topic_and_the_pause() -> None:
@@ -355,9 +370,9 @@ def test_refused_market_data_is_asked_for_again_and_not_taken_for_data(refusal: 
     talk.said()
     talk.hear(refusal)
 
-    assert [SMD] == talk.wait(29)
-    talk.wait(1)
-    assert ["refused", "no_data"] == talk.said()
+    assert ["umd+265598+{}", SMD] == talk.wait(29), "it may have a market data line, and send nothing"
+    talk.wait(2)
+    assert ["refused", "subscribed", "no_data"] == talk.said()
 
 
 @pytest.mark.parametrize(
@@ -394,10 +409,13 @@ def test_a_contract_without_data_is_said_once(frame: bytes) -> None:
     assert [] == talk.said()
     talk.wait(1)
 
-    assert [News("no_data", "no data for smd+8314@NYSE", "market_data")] == talk.session.news()
+    why = "no data for smd+8314@NYSE within 30 s: a wrong contract, or no market data line is free"
+    assert [News("no_data", why, "market_data")] == talk.session.news()
+    assert [("market_data", 8314, "subscription_refused", 1000.0, None)] == talk.gaps()
     assert not talk.session.hears_all
-    talk.wait(100)
-    assert [] == talk.said()
+    assert ["umd+8314@NYSE+{}", SMD_NYSE] == [text for text in talk.wait(70) if text != "tic"]
+    assert ["subscribed", "no_data"] == talk.said()
+    assert [] == talk.gaps()
 
 
 def test_contracts_with_data_are_not_spoken_of() -> None:

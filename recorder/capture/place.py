@@ -9,16 +9,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from recorder.protocol.days import DayBoundary
+from recorder.protocol.ledger import Ending
 
 
 class Place(NamedTuple):
-    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before."""
+    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before.
+
+    `ending` is how the session before ended; None if there was none.
+    """
 
     data: Path
     boundary: DayBoundary
     journal: Path
     session: str
     predecessor: tuple[str, int] | None
+    ending: Ending | None = None
 
     @property
     def predecessor_note(self) -> dict[str, Any] | None:

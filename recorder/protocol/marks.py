@@ -7,7 +7,15 @@ from typing import Any, Literal
 import msgspec
 
 Event = Literal[
-    "session_started", "connected", "disconnected", "subscribed", "logged_in", "backpressure", "session_stopped"
+    "session_started",
+    "connected",
+    "disconnected",
+    "subscribed",
+    "logged_in",
+    "backpressure",
+    "gap_opened",
+    "gap_closed",
+    "session_stopped",
 ]
 
 
