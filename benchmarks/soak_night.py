@@ -3,7 +3,7 @@
     python benchmarks/soak_night.py [--for 1h] [--scale 1] [--rate 200] [--seed N] [--keep DIR]
 
 Starts `recorder simulate` with a random script that holds every kind of fault at least once, and `recorder capture`
-against it, both as processes of their own with the settings that users have. With less than 50 minutes the times of
+against it, both as processes of their own with the settings that users have. With less than 67 minutes the times of
 both are scaled down (`--scale`), so that every fault still fits. At the end the capture is stopped cleanly, the archive
 verified, and the simulator's log held against frames and gap ledger (tests/nights.py says how). Prints what came of
 each fault, what the capture took, and every disagreement; ends with exit code 1 if there is one.
@@ -34,6 +34,7 @@ from nights import SECOND, Log, Patience, Row, judged, lost_under_way, market_co
 from recorder.cli.durations import parse_duration
 from recorder.cli.fault_script import script_of
 from recorder.library import Archive
+from recorder.protocol.streams import SILENCE
 from recorder.replay.faults import KINDS, Fault, variants
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,7 +58,8 @@ class Times(NamedTuple):
             "renew_every": 480.0, "tickle_every": 60.0, "heartbeat_timeout": 25.0, "stale_after": 60.0,
             "reconnect_delay": 1.0,
         }  # fmt: skip
-        return {name: seconds * self.scale for name, seconds in default.items()}
+        scaled = {name: seconds * self.scale for name, seconds in default.items()}
+        return scaled | {"heartbeat_timeout": max(3.0, scaled["heartbeat_timeout"])}  # no busy machine is a dead line
 
     @property
     def patience(self) -> Patience:
@@ -81,9 +83,11 @@ class Times(NamedTuple):
             case _:
                 return 10 * self.scale + 4
 
-    def rest(self, kind: str) -> float:
-        """How long the capture may take to have recovered after it."""
+    def rest(self, kind: str, *, again: bool) -> float:
+        """How long the capture may take to have recovered after it; `again`: there was one of its kind before."""
         match kind:
+            case "silence" if again:
+                return SILENCE + 5  # stale streams cost the connection once a minute at most; else they wait
             case "silence" | "freeze":
                 return 8
             case "rollover":
@@ -104,7 +108,8 @@ def plan(times: Times, seconds: float, *, chance: random.Random) -> list[Fault]:
         deck = variants()
         chance.shuffle(deck)
         for kind, option in deck:
-            lasts, rest = times.length(kind), times.rest(kind)
+            lasts = times.length(kind)
+            rest = times.rest(kind, again=any(fault.kind == kind for fault in faults))
             if at + lasts + rest > seconds:
                 if len(faults) < len(deck):
                     sys.exit(f"{seconds:g} s are too short for every fault once: use a smaller --scale")
@@ -300,7 +305,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**9))
     parser.add_argument("--keep", type=Path, help="leave archive and logs in this folder")
     options = parser.parse_args()
-    times = Times(options.scale or min(1.0, options.seconds / 3000))
+    times = Times(options.scale or min(1.0, options.seconds / 4000))
     faults = plan(times, options.seconds, chance=random.Random(options.seed))
     print(f"seed {options.seed}, scale {times.scale:g}, {len(faults)} faults, settings {times.settings}", flush=True)
     with tempfile.TemporaryDirectory() as scratch:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from recorder.library import Archive
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
+from recorder.protocol.staleness import ANEW, ANSWER
 from recorder.replay.tally import topic_of
 from recorder.replay.trail import SHORT, short_digest
 from recorder.types import Frame
@@ -25,8 +26,8 @@ from recorder.types import Frame
 SECOND: Final = 1_000_000
 SLACK: Final = SECOND // 4
 """How far a row may be from what the log and the frames say: two processes, one clock."""
-GRACE_S: Final = 5.0
-"""Seconds that a renewed stream has to speak before it counts as stale."""
+GRACE_S: Final = ANSWER + ANEW + 2.0
+"""Seconds after which a stream that is asked for again, twice, counts as stale; and how late that is looked at."""
 BROKEN_OFF: Final = frozenset({"lost", "aborted", "cut"})
 BY_ITSELF: Final = frozenset({"process_down", "market_closed"})
 """Causes that need no fault: the start of a process, and information."""
@@ -105,11 +106,12 @@ class Patience(NamedTuple):
     stale_after: float
     heartbeat_timeout: float
     tickle_every: float
+    grace: float = GRACE_S
 
     @property
     def knowable(self) -> float:
         """A silence shorter than this cannot be told from a quiet market."""
-        return self.stale_after + GRACE_S + 2.0
+        return self.stale_after + self.grace
 
     @property
     def settled(self) -> float:

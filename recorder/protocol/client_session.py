@@ -249,7 +249,7 @@ class ClientSession:
 
     def _on_tic(self, frame: dict[str, Any], now: float) -> None:
         session = frame.get("id")
-        if type(session) is str:
+        if type(session) is str and session != self._token:  # ours proves nothing: it may be the socket's own
             self._compare(session, now)
 
     def _compare(self, session: str, now: float) -> None:
