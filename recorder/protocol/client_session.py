@@ -294,7 +294,7 @@ class ClientSession:
 
         def since(topic: str) -> float:
             lines = self.streams.subscriptions.of_topic(topic)
-            if not_before == -math.inf and not any(line.stream.answered for line in lines):
+            if not_before == -math.inf and not any(line.stream.answered or not line.active for line in lines):
                 return self._last_at
             heard = max((line.heard_at for line in lines if line.heard_at is not None), default=-math.inf)
             return max(heard, self._opened_at, not_before)

@@ -24,6 +24,7 @@ SAMPLE: Final = 1.0
 INTERVALS: Final = 31
 FEWEST: Final = 5
 """Intervals that a median needs; a stream with less is measured by `stale_after` alone."""
+PATIENCE_MOST: Final = 1024.0
 ENVELOPE: Final = frozenset({"topic", "conid", "conidEx", "server_id", "_updated", "6119", "6508", "6509"})
 """Keys that say nothing about the market, or come and go without being asked for (seen in captures)."""
 
@@ -90,12 +91,12 @@ class StreamWatch:
         if self.suspected and full:
             whole = self._values is not None and not self._fresh and self._values == said
             verdict = "whole" if whole else "missed"
-            self.patience *= 2
+            self.patience = min(2 * self.patience, PATIENCE_MOST)
             self.clear()
         elif self.suspected:
             self.spoke_at = self.spoke_at or now
-        else:
-            self.patience = 1.0
+        elif said != self._values:
+            self.patience = 1.0  # it speaks by itself
         self._note(now)
         self._fold(said, full=full)
         return verdict

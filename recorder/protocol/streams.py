@@ -164,6 +164,8 @@ class Streams:
             self.news.append(News("stale", why, line.stream.topic))
             watch.clear()
             line.state = "flowing"
+        if now >= self._stale_from:
+            dead += [line for line in self.lines.values() if line.dead and line.state == "refused"]
         lost = self._bury(dead, now) if dead else None
         self._count_unheard()
         return lost
@@ -190,6 +192,7 @@ class Streams:
             self.coverage.lose([topic], "stale", why, since=lambda _topic: since)
         self.news.append(News("stale", why, topic))
         for line in dead:
+            line.dead = True
             line.watch.clear()
         if now >= self._stale_from:
             calm = now - self._stale_from > 2 * RETRY_MOST

@@ -45,7 +45,8 @@ class Line:
 
     `asked_at` is when its subscription was last sent on this connection, `heard_at` when its last frame came on any,
     `ask_at` when it is to be asked for again after a refusal. `holed` says that its contract has an open gap, which
-    began at `hole_from` if that is known. `entitled` is false once the broker said that the data is not subscribed.
+    began at `hole_from` if that is known. `entitled` is false once the broker said that the data is not subscribed,
+    `dead` is true of a stream that was given up as stale and not heard since.
     """
 
     stream: Stream
@@ -57,6 +58,7 @@ class Line:
     holed: bool = False
     hole_from: float | None = None
     entitled: bool = True
+    dead: bool = False
     watch: StreamWatch = field(default_factory=StreamWatch)
 
     @property
@@ -142,12 +144,12 @@ class Subscriptions:
 
     def flows(self, line: Line) -> None:
         """Take note that a stream was heard: another refusal is a new one."""
-        line.state, line.pause, line.ask_at = "flowing", None, None
+        line.state, line.pause, line.ask_at, line.dead = "flowing", None, None, False
 
     def end(self, lines: Iterable[Line]) -> None:
         """Take note that streams have ended at the broker."""
         for line in lines:
-            line.state, line.asked_at, line.ask_at, line.pause = "waiting", None, None, None
+            line.state, line.asked_at, line.ask_at, line.pause, line.dead = "waiting", None, None, None, False
             line.watch.subscribed()
         if not any(line.active and line.stream.renew for line in self.lines.values()):
             self._renew_at = None
