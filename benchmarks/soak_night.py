@@ -67,13 +67,13 @@ class Times(NamedTuple):
         own = self.settings
         return Patience(own["stale_after"], own["heartbeat_timeout"], own["tickle_every"])
 
-    def length(self, kind: str) -> float:
+    def length(self, kind: str, option: str | None) -> float:
         """How long a fault of this kind must last to be noticed, and not much longer."""
         if not KINDS[kind].lasts:
             return 0.0
         match kind:
             case "silence":
-                return self.patience.knowable + 2
+                return 2 + (self.patience.knowable if option == "all" else self.patience.knowable_of_one)
             case "freeze":
                 return self.patience.heartbeat_timeout + 2
             case "rest":
@@ -95,7 +95,7 @@ class Times(NamedTuple):
             case "expire":
                 return self.patience.knowable + 4
             case "away" | "refuse":
-                return 2 * self.length(kind) + 6  # the pauses of both double
+                return 2 * self.length(kind, None) + 6  # the pauses of both double
             case _:
                 return 6
 
@@ -108,7 +108,7 @@ def plan(times: Times, seconds: float, *, chance: random.Random) -> list[Fault]:
         deck = variants()
         chance.shuffle(deck)
         for kind, option in deck:
-            lasts = times.length(kind)
+            lasts = times.length(kind, option)
             rest = times.rest(kind, again=any(fault.kind == kind for fault in faults))
             if at + lasts + rest > seconds:
                 if len(faults) < len(deck):

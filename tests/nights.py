@@ -15,10 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import pandas as pd
+
 from recorder.library import Archive
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
-from recorder.protocol.staleness import ANEW, ANSWER
+from recorder.protocol.staleness import ANEW, ANSWER, INTERVALS
+from recorder.protocol.stream_watch import SAMPLE
 from recorder.replay.tally import topic_of
 from recorder.replay.trail import SHORT, short_digest
 from recorder.types import Frame
@@ -107,6 +110,7 @@ class Patience(NamedTuple):
     heartbeat_timeout: float
     tickle_every: float
     grace: float = GRACE_S
+    sample: float = SAMPLE
 
     @property
     def knowable(self) -> float:
@@ -114,15 +118,20 @@ class Patience(NamedTuple):
         return self.stale_after + self.grace
 
     @property
+    def knowable_of_one(self) -> float:
+        """A silence of one contract shorter than this cannot: it is measured by its own, sampled, intervals."""
+        return max(self.stale_after, 1.2 * INTERVALS * self.sample) + self.grace
+
+    @property
     def settled(self) -> float:
         """After this, all that a fault led to has begun."""
-        return max(self.knowable, self.heartbeat_timeout, self.tickle_every) + 3.0
+        return max(self.knowable_of_one, self.heartbeat_timeout, self.tickle_every) + 3.0
 
     def must_notice(self, fault: Fault) -> bool:
         """Say whether a recorder can know of a fault."""
         match fault.kind:
             case "silence":
-                return fault.seconds > self.knowable
+                return fault.seconds > (self.knowable if fault.option == "all" else self.knowable_of_one)
             case "freeze":
                 return fault.seconds > self.heartbeat_timeout + 0.5
             case "expire":
@@ -156,12 +165,14 @@ def read_log(path: Path) -> Log:
 
 def rows_of(archive: Archive) -> list[Row]:
     """Read the gap ledger."""
+    rows: list[dict[str, Any]] = archive.gaps().to_dict("records")  # type: ignore[assignment]
     return [
-        Row(mark["of"], mark["contract"], mark["start"], mark.get("end"), mark["cause"], mark["evidence"])
-        for frame in archive.frames(kinds=["mark"])
-        for mark in [json.loads(frame.data)]
-        if mark["event"] == "gap_closed"
-    ]
+        Row(
+            row["topic"], None if pd.isna(row["conid"]) else int(row["conid"]), row["start"].value // 1000,
+            None if pd.isna(row["end"]) else row["end"].value // 1000, row["cause"], row["evidence"],
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 # ------------------------------------------------------------------ 1. what was sent
@@ -283,7 +294,8 @@ def uncovered(archive: Archive, log: Log, rows: list[Row], patience: Patience) -
         covers = [row for row in rows if row.topic == "market_data" and row.conid in {None, conid}]
         noticed = [fault for fault in log.faults if patience.must_notice(fault) and _hits(fault, conid)]
         for before, after in pairwise(stamps):
-            if not _is_hole(before, after, noticed, patience) or _covered(before + SLACK, after - SLACK, covers):
+            limit = patience.knowable if conid is None else patience.knowable_of_one
+            if not _is_hole(before, after, noticed, limit) or _covered(before + SLACK, after - SLACK, covers):
                 continue
             about = "market data" if conid is None else f"market data of {conid}"
             found.append(
@@ -297,9 +309,9 @@ def _hits(fault: Fault, conid: int | None) -> bool:
     return "market_data" in fault.topics and (conid in fault.conids if one else conid is None)
 
 
-def _is_hole(before: int, after: int, noticed: list[Fault], patience: Patience) -> bool:
+def _is_hole(before: int, after: int, noticed: list[Fault], limit: float) -> bool:
     """Say whether nothing for so long must be explained: it is long, or a fault that can be noticed lies in it."""
-    if after - before > patience.knowable * SECOND:
+    if after - before > limit * SECOND:
         return True
     long = after - before > 2 * SLACK
     return long and any(before < fault.ended and after > fault.began for fault in noticed)

@@ -23,7 +23,7 @@ from recorder.replay.synthetic import SyntheticFeed
 from recorder.replay.trail import Trail
 
 STALE_AFTER = 0.8
-PATIENCE = Patience(stale_after=STALE_AFTER, heartbeat_timeout=1.5, tickle_every=1.5, grace=1.5)
+PATIENCE = Patience(stale_after=STALE_AFTER, heartbeat_timeout=1.5, tickle_every=1.5, grace=1.5, sample=0.05)
 RULES = Rules(ready_after=50_000, heartbeat_every=SECOND // 10)
 
 CONNECTION = [
@@ -35,6 +35,8 @@ MARKET_DATA = [
     ("malformed", None, 0.0), ("large", None, 0.0), ("burst", "3000", 0.0), ("expire", None, 0.0),
     ("silence", "one", 3.0), ("rest", "500", 1.0), ("silence", "all", 3.0), ("rest", "429", 1.0),
 ]  # fmt: skip
+COSTLY = {"disconnect", "away", "refuse", "freeze", "rollover"}
+"""What ends the connection."""
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("recorder.protocol.staleness.ANSWER", 0.4)
     monkeypatch.setattr("recorder.protocol.staleness.ANEW", 0.3)
     monkeypatch.setattr("recorder.protocol.streams.STALE_PAUSE", 0.1)
+    monkeypatch.setattr("recorder.protocol.stream_watch.SAMPLE", PATIENCE.sample)
+    monkeypatch.setattr("recorder.protocol.pacing.SPACING", {})
 
 
 @asynccontextmanager
@@ -62,9 +66,9 @@ async def capturing(folder: Path) -> AsyncIterator[tuple[Gateway, Recording, Fau
                 yield gateway, running, FaultDriver(gateway, log)
 
 
-def subscribed(gateway: Gateway) -> bool:
-    """Say whether the newest client has all streams, and none is silenced."""
-    clients = [client for client in gateway.hub.clients if not client.closing and not client.frozen]
+def subscribed(gateway: Gateway, *, after: int = 0) -> bool:
+    """Say whether there is a client that came after this one and has all streams."""
+    clients = [client for client in gateway.hub.clients if not client.closing and client.number > after]
     return bool(clients) and {f"smd+{AAPL}", f"smd+{IBM}", "sor", "spl"} <= clients[-1].session.streams.keys()
 
 
@@ -77,11 +81,11 @@ async def live_through(folder: Path, faults: list[tuple[str, str | None, float]]
     """Let one fault follow the other, each when the capture has recovered from the one before."""
     async with capturing(folder) as (gateway, running, driver):
         for number, (kind, option, lasts) in enumerate(faults):
+            client = gateway.hub.clients[-1].number
             await driver.do(number, Fault(kind=kind, option=option, at=0.0, lasts=lasts))
             await asyncio.sleep(STALE_AFTER + PATIENCE.grace if kind == "expire" else 0.1)
-            await eventually(lambda: subscribed(gateway))
-            received = running.received
-            await eventually(partial(more_than, running, received + 100))
+            await eventually(partial(subscribed, gateway, after=client if kind in COSTLY else 0))
+            await eventually(partial(more_than, running, running.received + 100))
 
 
 @pytest.mark.parametrize("faults", [CONNECTION, MARKET_DATA], ids=["connection", "market data"])
