@@ -14,6 +14,7 @@ from talk import (
     REFUSED,
     STREAMS,
     SUCCESS,
+    TOKEN,
     Talk,
     full,
     market_data,
@@ -196,7 +197,7 @@ def test_a_competing_session_that_leaves_us_logged_in_is_no_reason_to_stop_renew
 
 def test_what_tickle_says_of_the_brokerage_session_counts_too() -> None:
     """The socket may never hear of it."""
-    talk, token = ready(), OUR_TIC["id"]
+    talk, token = ready(), TOKEN
     talk.session.tickled(token, authenticated=False, now=talk.now)
     assert ["not_authenticated"] == talk.said()
     talk.now += 60
