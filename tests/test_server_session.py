@@ -259,14 +259,28 @@ def test_losing_the_brokerage_session_ends_its_streams_and_leaves_the_others() -
     assert session.receive("sor+{}", T0) == [Begin("sor")]
 
 
-def test_an_orphaned_socket_keeps_its_heartbeat_and_nothing_else() -> None:
-    """After a rollover the old socket looks alive and is not."""
+def test_an_orphaned_socket_keeps_its_heartbeat_and_its_tic_and_nothing_else() -> None:
+    """After a rollover the old socket looks alive and is not; a `tic` still tells whose it is."""
     session = ready_session()
     session.receive("smd+1+{}", T0)
 
     assert session.orphan() == [End("smd+1", "lost")]
     assert session.receive("smd+1+{}", T0) == []
+    assert [content(reply)["id"] for reply in session.receive("tic", T0)] == [session.identity.session]
     assert topics(session.advance(T0 + 10 * SECOND)) == ["system"]
+
+
+def test_a_refused_topic_is_refused_until_it_is_not() -> None:
+    """In the words that were seen; other topics are served."""
+    refused = {"sor"}
+    session = ServerSession(Identity(session=TOKEN), refused=refused)
+    session.open(COOKIE, T0)
+    session.advance(T0 + SECOND)
+    (reply,) = session.receive("sor+{}", T0 + SECOND)
+    refused.clear()
+
+    assert content(reply) == {"error": "unable to subscribe", "code": 500, "topic": "sor"}
+    assert session.receive("sor+{}", T0 + SECOND) == [Begin("sor")]
 
 
 def test_streams_can_be_ended_from_outside() -> None:

@@ -46,6 +46,11 @@ def sts_frame(identity: Identity, *, authenticated: bool = True, competing: bool
     return frame({"topic": "sts", "args": args})
 
 
+def refusal_frame(topic: str) -> bytes:
+    """Write the refusal of a subscription, as it was seen for `sor` after a reconnect."""
+    return frame({"error": "unable to subscribe", "code": 500, "topic": topic})
+
+
 def act_frame(identity: Identity) -> bytes:
     """Write the account frame; its keys are the broker's documented ones."""
     flags = ("hasChildAccounts", "supportsCashQty", "noFXConv", "isProp", "supportsFractions", "allowCustomerTime")

@@ -14,12 +14,12 @@ Rules of this file:
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from recorder.protocol.projection import allowed_keys
-from recorder.protocol.server_frames import Identity, act_frame, frame, sts_frame, system_frame
+from recorder.protocol.server_frames import Identity, act_frame, frame, refusal_frame, sts_frame, system_frame
 from recorder.protocol.server_requests import (
     SILENT,
     STARTS,
@@ -84,16 +84,21 @@ class Stream:
 
 
 class ServerSession:
-    """The server's side of one client's socket: login, readiness, subscriptions, heartbeats, expiry."""
+    """The server's side of one client's socket: login, readiness, subscriptions, heartbeats, expiry.
 
-    def __init__(self, identity: Identity, rules: Rules | None = None) -> None:
+    `refused` names the wire prefixes that cannot be subscribed to just now; it is looked at, not copied.
+    """
+
+    def __init__(self, identity: Identity, rules: Rules | None = None, *, refused: Collection[str] = ()) -> None:
         self.identity = identity
         self.rules = rules or Rules()
         self.streams: dict[str, Stream] = {}
         self.logged_in = False
         self.connected = False  # `system` was sent
         self.brokerage = True
+        self.competing = False
         self.orphaned = False
+        self._refused = refused
         self._told = False  # `sts` was sent
         self._arrivals: deque[tuple[int, str]] = deque()  # the first frames, with the time each is due
         self._next_heartbeat: int | None = None
@@ -147,7 +152,7 @@ class ServerSession:
 
     def turn(self, *, authenticated: bool, competing: bool = False) -> list[Output]:
         """Lose or regain the brokerage session; its streams end with it, and requests vanish while it is away."""
-        self.brokerage = authenticated
+        self.brokerage, self.competing = authenticated, competing
         ended: list[Output] = []
         if not authenticated:
             lost = [name for name in self.streams if name.partition("+")[0] not in WITHOUT_BROKERAGE]
@@ -157,7 +162,11 @@ class ServerSession:
         return [*ended, Reply(sts_frame(self.identity, authenticated=authenticated, competing=competing))]
 
     def orphan(self) -> list[Output]:
-        """Let a new session begin elsewhere: heartbeats go on, but streams are dead and requests vanish (seen)."""
+        """Let a new session begin elsewhere: heartbeats go on, but streams are dead and requests vanish (seen).
+
+        `tic` is still answered, with the session that this socket belongs to: not confirmed, but what lets clients
+        compare it with the session of `/tickle`.
+        """
         self.orphaned = True
         return self._ended(list(self.streams), "lost")
 
@@ -183,12 +192,14 @@ class ServerSession:
         if what == "act":
             return act_frame(self.identity)
         self._told = True
-        return sts_frame(self.identity, authenticated=self.brokerage)
+        return sts_frame(self.identity, authenticated=self.brokerage, competing=self.competing)
 
     def _open_for(self, verb: str) -> bool:
         """Tell whether requests of this kind are heard yet."""
         start = STOPS.get(verb, verb)
-        return self.connected and not self.orphaned and (self.authenticated or start in WITHOUT_BROKERAGE)
+        if self.orphaned:
+            return start == "tic"
+        return self.connected and (self.authenticated or start in WITHOUT_BROKERAGE)
 
     def _answer(self, request: Request, now: int) -> list[Output]:
         verb = request.verb
@@ -205,6 +216,8 @@ class ServerSession:
         return [] if verb in SILENT else [_unknown(verb)]
 
     def _start(self, request: Request, now: int) -> list[Output]:
+        if request.verb in self._refused:
+            return [Reply(refusal_frame(request.verb))]
         name = request.stream
         known = self.streams.pop(name, None)  # and in again at the end, so that the first in line expires first
         asked = None if request.fields is None else allowed_keys(request.fields)

@@ -7,14 +7,15 @@ Rules:
 3. The transport's buffer is the only queue. A client whose buffer is over the limit is behind. It gets no market data
    until half of it is read, then one full frame of each stream it missed something of: what a live market does.
    Where every frame must arrive, the gateway waits instead (see `Feed.lossless`).
+4. What a fault withholds is counted and gone: it is not sent later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Collection, Iterable
+from typing import Final, Literal
 
 from aiohttp import web
 
@@ -25,6 +26,9 @@ from recorder.replay.tally import Tally
 
 TEXT: Final = 0x81  # a whole frame of text, unmasked
 BINARY: Final = 0x82
+
+Parting = Literal["left", "lost", "closed", "aborted", "cut"]
+"""How a connection ended: the client closed it or broke off; the gateway closed it, broke off, or within a frame."""
 
 _NEVER_HELD: Final = 1 << 24
 _LOOK_AGAIN_S: Final = 0.005
@@ -38,8 +42,9 @@ _pack_long = struct.Struct("!BBQ").pack
 class Connection:
     """A client: its session, its socket and the tally of what it was sent.
 
-    `snapshot` gives a full frame of a stream; `total` is the tally of all clients; `missed` counts updates that the
-    client was too slow for.
+    `snapshot` gives a full frame of a stream; `tally` is this client's, `total` that of all; `missed` counts updates
+    that the client was too slow for, `withheld` frames that a fault kept from it. `hushed` names streams, or wire
+    prefixes, of which nothing is sent just now; it is looked at, not copied.
     """
 
     def __init__(
@@ -51,14 +56,20 @@ class Connection:
         transport: asyncio.Transport,
         snapshot: Callable[[str], bytes | None],
         total: Tally,
+        tally: Tally | None = None,
+        hushed: Collection[str] = (),
         opcode: int = TEXT,
         buffer_limit: int = 1 << 22,
     ) -> None:
         self.number = number
         self.session = session
-        self.tally = Tally()
+        self.tally = tally or Tally()
         self.missed = 0
+        self.withheld = 0
         self.closing = False
+        self.frozen = False
+        self.parting: Parting | None = None
+        self._hushed = hushed
         self._socket = socket
         self._transport = transport
         self._snapshot = snapshot
@@ -103,6 +114,9 @@ class Connection:
 
     def offer(self, stream: str, data: bytes) -> None:
         """Take an update for the next write, or leave it out if the client is behind."""
+        if self._hushed and self._is_hushed(stream):
+            self.withheld += 1
+            return
         if self._behind and stream.startswith("smd+"):
             self._owed[stream] = None
             self.missed += 1
@@ -128,14 +142,39 @@ class Connection:
         pending, self._pending = self._pending, []
         if not pending or self.closing or self._transport.is_closing():
             return
+        if self.frozen:
+            self.withheld += len(pending)
+            return
         self._transport.write(framed((data for _, data in pending), self._opcode))
         for stream, data in pending:
             self.tally.add(stream, data)
             self._total.add(stream, data)
 
+    def send(self, frames: Iterable[bytes]) -> None:
+        """Send frames that no feed has."""
+        self._pending.extend((wire_topic(data), data) for data in frames)
+        self.flush()
+
+    def full_frame(self, stream: str) -> bytes | None:
+        """Give a full frame of a stream that the client has, with the fields it asked for."""
+        running = self.session.streams.get(stream)
+        data = self._snapshot(stream)
+        return narrowed(data, running.keys, full=True) if data is not None and running is not None else None
+
+    def freeze(self) -> None:
+        """Send nothing and hear nothing, the connection staying open, as on a dead line."""
+        self.frozen = True
+        self._transport.pause_reading()
+
+    def thaw(self) -> None:
+        """Send and hear again; what was due meanwhile is gone."""
+        self.frozen = False
+        self._transport.resume_reading()
+
     async def close(self, code: int = 1000, reason: str = "", *, within_s: float = 10.0) -> None:
         """Write nothing more, let the client read what was written, shake hands; break off if that takes too long."""
         self.closing = True
+        self.parting = self.parting or "closed"
         self._pending.clear()
         try:
             async with asyncio.timeout(within_s):
@@ -149,14 +188,29 @@ class Connection:
     def abort(self) -> None:
         """Break the connection off, as a crash would."""
         self.closing = True
+        self.parting = self.parting or "aborted"
         self._transport.abort()
 
+    def cut(self, data: bytes) -> None:
+        """Send half of this frame, and end the connection there."""
+        self.flush()
+        if self.closing or self._transport.is_closing():
+            return
+        self.closing = True
+        self.parting = self.parting or "cut"
+        whole = framed([data], self._opcode)
+        self._transport.write(whole[: len(whole) // 2])
+        self._transport.close()
+
     def _send_full(self, stream: str) -> None:
-        running = self.session.streams.get(stream)
-        data = self._snapshot(stream)
-        part = narrowed(data, running.keys, full=True) if data is not None and running is not None else None
-        if part is not None:
+        part = self.full_frame(stream)
+        if part is not None and self._hushed and self._is_hushed(stream):
+            self.withheld += 1
+        elif part is not None:
             self._pending.append((stream, part))
+
+    def _is_hushed(self, stream: str) -> bool:
+        return stream in self._hushed or stream.partition("+")[0] in self._hushed
 
 
 def framed(payloads: Iterable[bytes], opcode: int) -> bytes:

@@ -16,11 +16,11 @@ from aiohttp import WSMsgType, web
 from recorder.errors import ReplayError
 from recorder.protocol.server_frames import Identity
 from recorder.protocol.server_session import Rules, ServerSession
-from recorder.replay.connection import BINARY, TEXT, Connection
+from recorder.replay.connection import BINARY, TEXT, Connection, Parting
 from recorder.replay.feed import Feed
 from recorder.replay.hub import Hub
 from recorder.replay.rest import Rest
-from recorder.replay.tally import Counted
+from recorder.replay.tally import Counted, Tally
 
 log = logging.getLogger(__name__)
 
@@ -29,12 +29,18 @@ _MESSAGE_LIMIT: Final = 1 << 20
 
 
 class Leave(NamedTuple):
-    """What a client that has left was sent. `missed` counts updates it was too slow for."""
+    """What a client that has left was sent. `missed` counts updates it was too slow for, `withheld` those of a fault.
+
+    `parting` says who ended it, `tally` is what `digests` comes from.
+    """
 
     number: int
     peer: str
     digests: Mapping[str, Counted]
     missed: int
+    withheld: int
+    parting: Parting
+    tally: Tally
 
 
 class Gateway:
@@ -47,19 +53,27 @@ class Gateway:
         rules: Rules,
         binary: bool,
         buffer_limit: int,
+        on_join: Callable[[Connection], None] | None,
         on_leave: Callable[[Leave], None] | None,
+        tally: Callable[[], Tally],
         session: str | None,
     ) -> None:
         self.hub = hub
         self.host = ""
         self.port = 0
         self.authenticated = True
+        self.competing = False
+        self.refused: set[str] = set()  # wire prefixes that cannot be subscribed to just now
+        self.rest = Rest(self)
         self.identity = Identity(session=session or secrets.token_hex(16), accounts=tuple(hub.feed.accounts))
         self._rules = rules
         self._opcode = BINARY if binary else TEXT
         self._buffer_limit = buffer_limit
+        self._on_join = on_join
         self._on_leave = on_leave
+        self._tally = tally
         self._seen = 0  # clients so far
+        self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=3.0)
 
     @property
     def base_url(self) -> str:
@@ -73,6 +87,11 @@ class Gateway:
         return f"ws{self.base_url.removeprefix('http')}/ws"
 
     @property
+    def listening(self) -> bool:
+        """Whether its port is open."""
+        return bool(self._runner.sites)
+
+    @property
     def frames(self) -> int:
         """How many frames were sent, to all clients."""
         return self.hub.frames
@@ -83,7 +102,7 @@ class Gateway:
 
     def turn(self, *, authenticated: bool, competing: bool = False) -> None:
         """Lose or regain the brokerage session and tell the clients."""
-        self.authenticated = authenticated
+        self.authenticated, self.competing = authenticated, competing
         for client in self.hub.clients:
             self.hub.apply(client, client.session.turn(authenticated=authenticated, competing=competing))
 
@@ -92,6 +111,32 @@ class Gateway:
         for client in self.hub.clients:
             self.hub.apply(client, client.session.orphan())
         self.identity = Identity(session=secrets.token_hex(16), accounts=self.identity.accounts)
+
+    async def listen(self, host: str, port: int) -> None:
+        """Begin to serve, or again after `go_away` with what it had; `ReplayError` if the port cannot be had."""
+        if self._runner.server is None:
+            await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, host, port).start()
+        except OSError as exc:
+            taken = exc.errno == errno.EADDRINUSE
+            why = "the port is in use" if taken else exc.strerror or str(exc)
+            hint = "choose another port, or 0 for a free one" if taken else None
+            raise ReplayError(f"cannot serve on {host}:{port}: {why}", hint=hint) from exc
+        self.host, self.port = self._runner.addresses[0][:2]
+
+    async def go_away(self) -> None:
+        """Close the port and break off every connection, as a gateway that was killed; `listen` brings it back."""
+        for site in list(self._runner.sites):
+            await site.stop()
+        await self.hub.drop_clients()
+        assert self._runner.server is not None, "it was listening"
+        for connection in self._runner.server.connections:
+            connection.force_close()  # REST connections that are kept alive
+
+    async def shut_down(self) -> None:
+        """Serve no more."""
+        await self._runner.cleanup()
 
     async def handle_socket(self, request: web.Request) -> web.WebSocketResponse:
         """Serve one WebSocket."""
@@ -103,27 +148,34 @@ class Gateway:
         peer = client.peer
         log.info("client %s connected from %s", client.number, peer)
         self.hub.join(client)
+        if self._on_join is not None:
+            self._on_join(client)
         try:
-            client.session.turn(authenticated=self.authenticated)
+            client.session.turn(authenticated=self.authenticated, competing=self.competing)
             self.hub.apply(client, client.session.open(request.headers.get("Cookie"), self.hub.clock()))
             await self._listen(client, socket)
         finally:
+            parting = client.parting or "lost"
             await client.close()
             self.hub.leave(client)
             log.info("client %s left, %s frames sent", client.number, client.tally.frames)
             if self._on_leave is not None:
-                self._on_leave(Leave(client.number, peer, client.tally.totals(), client.missed))
+                tally = client.tally
+                leave = Leave(client.number, peer, tally.totals(), client.missed, client.withheld, parting, tally)
+                self._on_leave(leave)
         return socket
 
     def _client(self, socket: web.WebSocketResponse, transport: asyncio.Transport) -> Connection:
         self._seen += 1
         return Connection(
             self._seen,
-            session=ServerSession(self.identity, self._rules),
+            session=ServerSession(self.identity, self._rules, refused=self.refused),
             socket=socket,
             transport=transport,
             snapshot=lambda stream: self.hub.feed.snapshot(stream, self.hub.clock()),
             total=self.hub.tally,
+            tally=self._tally(),
+            hushed=self.hub.hushed,
             opcode=self._opcode,
             buffer_limit=self._buffer_limit,
         )
@@ -135,9 +187,17 @@ class Gateway:
                 text = message.data
             elif message.type is WSMsgType.BINARY:
                 text = message.data.decode("utf-8", "replace")
-            else:
-                return  # the client's Close, or the end of the connection
+            else:  # the client's Close, or the end of the connection
+                if message.type is WSMsgType.CLOSE:
+                    client.parting = client.parting or "left"
+                return
             self.hub.apply(client, client.session.receive(text, self.hub.clock()))
+
+    def _application(self) -> web.Application:
+        application = web.Application()
+        application.router.add_get(f"{PREFIX}/ws", self.handle_socket)
+        self.rest.register(application, prefix=PREFIX)
+        return application
 
 
 def wall_clock() -> int:
@@ -156,23 +216,31 @@ async def serve(
     buffer_limit: int = 1 << 22,
     patience_s: float = 30.0,
     clock: Callable[[], int] = wall_clock,
+    on_join: Callable[[Connection], None] | None = None,
     on_leave: Callable[[Leave], None] | None = None,
+    tally: Callable[[], Tally] = Tally,
     session: str | None = None,
 ) -> AsyncIterator[Gateway]:
     """Serve a feed while the context lasts; port 0 takes a free one.
 
     `buffer_limit` is how many bytes a client may leave unread before it counts as slow; `patience_s` how long a
-    lossless feed waits for one. `on_leave` hears of each client that has left. `session` fixes the session token.
+    lossless feed waits for one. `on_join` hears of each client that has come, `on_leave` of each that has left. `tally`
+    makes what counts a client's frames. `session` fixes the session token.
     A failure of the feed sets `hub.ended` and is raised where the context is left.
     """
     hub = Hub(feed, clock=clock, patience_s=patience_s)
     gateway = Gateway(
-        hub, rules=rules or Rules(), binary=binary, buffer_limit=buffer_limit, on_leave=on_leave, session=session
+        hub,
+        rules=rules or Rules(),
+        binary=binary,
+        buffer_limit=buffer_limit,
+        on_join=on_join,
+        on_leave=on_leave,
+        tally=tally,
+        session=session,
     )
-    runner = web.AppRunner(_application(gateway), access_log=None, shutdown_timeout=3.0)
-    await runner.setup()
     try:
-        gateway.host, gateway.port = await _bind(runner, host, port)
+        await gateway.listen(host, port)
         pump = asyncio.create_task(hub.pump())
         try:
             yield gateway
@@ -182,23 +250,4 @@ async def serve(
             with suppress(asyncio.CancelledError):
                 await pump
     finally:
-        await runner.cleanup()
-
-
-async def _bind(runner: web.AppRunner, host: str, port: int) -> tuple[str, int]:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as exc:
-        taken = exc.errno == errno.EADDRINUSE
-        why = "the port is in use" if taken else exc.strerror or str(exc)
-        hint = "choose another port, or 0 for a free one" if taken else None
-        raise ReplayError(f"cannot serve on {host}:{port}: {why}", hint=hint) from exc
-    address = runner.addresses[0]
-    return address[0], address[1]
-
-
-def _application(gateway: Gateway) -> web.Application:
-    application = web.Application()
-    application.router.add_get(f"{PREFIX}/ws", gateway.handle_socket)
-    Rest(gateway).register(application, prefix=PREFIX)
-    return application
+        await gateway.shut_down()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
@@ -33,7 +34,8 @@ class Hub:
     """The clients of one gateway, and what each gets.
 
     `ended` is set when the feed has come to its end, clients staying connected, or has failed. `patience_s` is how
-    long a lossless feed waits for a slow client before it lets go of it.
+    long a lossless feed waits for a slow client before it lets go of it. `hushed` counts the faults that silence a
+    stream (`smd+265598`) or a wire prefix (`smd`).
     """
 
     def __init__(self, feed: Feed, *, clock: Callable[[], int], patience_s: float) -> None:
@@ -42,6 +44,7 @@ class Hub:
         self.clients: list[Connection] = []
         self.ended = asyncio.Event()
         self.tally = Tally()
+        self.hushed: Counter[str] = Counter()
         self._patience_s = patience_s
         self._routes: dict[str, list[Connection]] = {}
         self._stale = False  # the routes are not those of the sessions any more

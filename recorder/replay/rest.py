@@ -5,6 +5,7 @@ Shapes are the broker's documented ones; what only clients report (errors, the f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -20,19 +21,29 @@ if TYPE_CHECKING:
 _SSO_EXPIRES_MS: Final = 412_345
 _MAC: Final = "00:00:00:00:00:00"
 
-_Handler = Callable[[web.Request], Awaitable[web.Response]]
+_FAILURES: Final[Mapping[int, str]] = {429: "Too Many Requests", 500: "Internal Server Error"}  # texts not confirmed
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Rest:
-    """The REST calls of one gateway and what they remember: whether accounts and orders were asked for."""
+    """The REST calls of one gateway and what they remember: whether accounts and orders were asked for.
+
+    `failing` is the HTTP status that every call gets instead of its answer (None: they work), `delay_s` how long every
+    answer takes.
+    """
 
     def __init__(self, gateway: Gateway) -> None:
+        self.failing: int | None = None
+        self.delay_s = 0.0
         self._gateway = gateway
         self._accounts_asked = False
         self._orders_asked = False
 
     def register(self, application: web.Application, *, prefix: str) -> None:
         """Add all routes; paths not named here get the broker's 404."""
+        application.middlewares.append(self._in_trouble)
+        self._socket_path = f"{prefix}/ws"
         router = application.router
         both: Mapping[str, _Handler] = {
             "/tickle": self.tickle,
@@ -79,10 +90,11 @@ class Rest:
         """Tell the state of the brokerage session."""
         return _json(self._auth())
 
-    async def ssodh_init(self, _request: web.Request) -> web.Response:
-        """Begin a brokerage session if there is none."""
-        if not self._gateway.authenticated:
-            self._gateway.turn(authenticated=True)
+    async def ssodh_init(self, request: web.Request) -> web.Response:
+        """Begin a brokerage session if there is none; one that another program has is taken only with `compete`."""
+        gateway = self._gateway
+        if not gateway.authenticated and (not gateway.competing or (await _body(request)).get("compete") is True):
+            gateway.turn(authenticated=True)
         return _json(self._auth())
 
     async def validate(self, request: web.Request) -> web.Response:
@@ -223,13 +235,24 @@ class Rest:
         authenticated = self._gateway.authenticated
         return {
             "authenticated": authenticated,
-            "competing": False,
+            "competing": self._gateway.competing,
             "connected": True,
             "established": authenticated,
             "message": "",
             "MAC": _MAC,
             "serverInfo": SERVER,
         }
+
+    @web.middleware
+    async def _in_trouble(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        """Let a fault have its way with a call; the WebSocket's handshake is none."""
+        if request.path == self._socket_path:
+            return await handler(request)
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if self.failing is not None:
+            return _json({"error": _FAILURES[self.failing], "statusCode": self.failing}, status=self.failing)
+        return await handler(request)
 
     def _by_conid(self, conid: str) -> Instrument | None:
         return self._gateway.hub.feed.instruments.get(int(conid)) if conid.isdecimal() else None
