@@ -18,16 +18,19 @@ from hypothesis import strategies as st
 
 from recorder.protocol.cells import CellParser, Cells, to_column, to_text
 from recorder.protocol.decode import Decoder
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.dialect import PARSERS
 from recorder.protocol.envelope import wire_topic
+from recorder.protocol.ledger import Gap, Ledger, closed_mark, opened_mark
 from recorder.protocol.segment import FrameBatch, Scan, code_of, encode_batch
 from recorder.protocol.tables import ORDER, complete, topic_schema
-from recorder.protocol.topics import load_topics
+from recorder.protocol.topics import Topics, load_topics
 from recorder.types import Kind
 
 SCHEMAS = Path(__file__).parent.parent / "schemas"
 TOPICS = load_topics(SCHEMAS)
 T0 = 1_785_763_811_000_000
+AAPL = 265598
 MARKET_DATA = TOPICS["market_data"]
 
 
@@ -79,9 +82,9 @@ class Outcome(NamedTuple):
     undecoded: dict[str, int]
 
 
-def decoded(frames: Sequence[Sent], *, cuts: Iterable[int] = (), orders: dict[str, int] | None = None) -> Outcome:
+def decoded(frames: Sequence[Sent], *, cuts: Iterable[int] = (), state: DecodingState | None = None) -> Outcome:
     """Decode frames in batches that begin at the cuts; times as microseconds."""
-    decoder, edges = Decoder(TOPICS, orders), [0, *sorted(cuts), len(frames)]
+    decoder, edges = Decoder(TOPICS, state), [0, *sorted(cuts), len(frames)]
     outcome = Outcome({}, [], {})
     for begin, end in pairwise(edges):
         if begin == end:
@@ -251,6 +254,17 @@ FRAMES = (
 )
 
 
+GAPS = st.builds(
+    Gap,
+    st.sampled_from(["market_data", "pnl"]),
+    st.sampled_from([None, AAPL]),
+    st.integers(0, 3),
+    st.sampled_from(["stale", "disconnected"]),
+    st.text(max_size=3),
+)
+GAP_MARKS = (GAPS.map(opened_mark) | GAPS.map(lambda gap: closed_mark(gap, end=9))).map(lambda mark: Sent(mark, "mark"))
+
+
 @given(st.lists(FRAMES, min_size=1, max_size=12), st.data())
 def test_rows_do_not_depend_on_how_frames_are_batched(frames: list[Sent], data: st.DataObject) -> None:
     """One by one, all at once, or cut anywhere: live decoding and a later rebuild agree."""
@@ -293,8 +307,8 @@ def test_a_new_decoder_goes_on_with_the_orders_of_the_one_before(frames: list[Se
     before = Decoder(TOPICS)
     if frames[:at]:
         before.decode(batch_of(frames[:at]))
-    state: dict[str, int] = msgspec.json.decode(msgspec.json.encode(before.orders))
-    whole, rest = decoded(frames), decoded(frames[at:], orders=state)
+    state = msgspec.json.decode(msgspec.json.encode(before.state), type=DecodingState)
+    whole, rest = decoded(frames), decoded(frames[at:], state=state)
 
     for name, rows in rest.rows.items():
         expected = [row["conid"] for row in whole.rows[name] if row["seq"] >= at]
@@ -303,12 +317,55 @@ def test_a_new_decoder_goes_on_with_the_orders_of_the_one_before(frames: list[Se
 
 def test_a_decoder_leaves_the_state_that_it_was_given_alone() -> None:
     """A try that fails and is made again begins from the same state."""
-    given_orders = {"DU1 1": 5}
-    decoder = Decoder(TOPICS, given_orders)
+    gap = Gap("pnl", None, T0, "stale", "silent")
+    state = DecodingState({"DU1 1": 5}, (gap,))
+    decoder = Decoder(TOPICS, state)
     decoder.decode(batch_of([Sent(b'{"topic":"sor","args":[{"acct":"DU1","orderId":2,"conid":7}]}')]))
 
-    assert {"DU1 1": 5} == given_orders
-    assert {"DU1 1": 5, "DU1 2": 7} == decoder.orders
+    assert DecodingState({"DU1 1": 5}, (gap,)) == state
+    assert DecodingState({"DU1 1": 5, "DU1 2": 7}, (gap,)) == decoder.state
+
+
+@given(st.lists(GAP_MARKS | FRAMES, max_size=12), st.integers(0, 12))
+def test_the_open_gaps_are_those_of_the_marks_however_they_are_cut(frames: list[Sent], at: int) -> None:
+    """One decoder for all, and one that goes on with another's state, end with the same open gaps."""
+    whole, before, ledger = Decoder(TOPICS), Decoder(TOPICS), Ledger()
+    whole.decode(batch_of(frames))
+    before.decode(batch_of(frames[:at]))
+    behind = Decoder(TOPICS, before.state)
+    behind.decode(batch_of(frames[at:], first_seq=at))
+    for frame in frames:
+        if frame.kind == "mark":
+            ledger.follow(frame.data)
+
+    assert set(ledger.open_gaps) == set(whole.state.open_gaps) == set(behind.state.open_gaps)
+
+
+@given(st.lists(GAP_MARKS | FRAMES, max_size=12))
+def test_a_decoder_of_marks_alone_gives_the_same_gaps(frames: list[Sent]) -> None:
+    """It looks at nothing else, and so is quick in a journal of prices."""
+    alone = Decoder(Topics([TOPICS["gaps"]])).decode(batch_of(frames)).rows.get("gaps")
+    among = Decoder(TOPICS).decode(batch_of(frames)).rows.get("gaps")
+
+    assert (alone is None) == (among is None)
+    if alone is not None and among is not None:
+        assert among.table.equals(alone.table)
+        assert among.conid.tolist() == alone.conid.tolist()
+
+
+def test_only_a_gap_that_is_over_has_a_row() -> None:
+    """Nobody claims the mark that opens it."""
+    ledger = Ledger()
+    marks = [
+        ledger.open("market_data", AAPL, start=T0, cause="stale", evidence="silent"),
+        ledger.close("market_data", AAPL, end=T0 + 5),
+    ]
+    outcome = decoded([Sent(mark or b"", "mark") for mark in marks])
+
+    assert [None, "gaps"] == outcome.topics
+    ((row,),) = outcome.rows.values()
+    expected = {"of_topic": "market_data", "conid": AAPL, "start": T0, "end": T0 + 5, "cause": "stale"}
+    assert expected == {name: row[name] for name in expected}
 
 
 # ------------------------------------------------------------------ nothing is lost

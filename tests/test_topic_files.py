@@ -11,6 +11,7 @@ import pytest
 
 from recorder.errors import TopicFileError, UsageError
 from recorder.protocol.envelope import wire_topic
+from recorder.protocol.marks import decode_mark
 from recorder.protocol.topics import Column, Parser, Topic, load_topics, parse_topic
 from recorder.types import KINDS
 
@@ -141,6 +142,9 @@ def test_samples_belong_to_their_topic(name: str) -> None:
         if sample.kind == "rest":
             assert topic.rest is not None
             assert sample.frame.partition("\n")[0].endswith(topic.rest.path)
+        elif sample.kind == "mark":
+            assert topic.mark is not None
+            assert decode_mark(sample.frame.encode())["event"] == topic.mark.event
         else:
             assert (wire_topic(sample.frame.encode()) or "").partition("+")[0] in topic.prefixes
 

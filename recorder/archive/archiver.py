@@ -204,7 +204,7 @@ class Archiver:
             for table in read_tables(part.path, schema=FRAMES, columns=["kind", "topic", "data"]):
                 add_contents(state.contents, table)
             commit = part.commit()
-            state.next_seq, state.orders, state.latest = commit.last + 1, dict(commit.orders), commit.latest
+            state.next_seq, state.decoding, state.latest = commit.last + 1, commit.state, commit.latest
         if state.next_seq == 0:
             state.latest = self._latest_before(session)
         return state

@@ -23,7 +23,8 @@ from recorder.archive.names import publish
 from recorder.archive.parts import sync_folders, write_typed
 from recorder.disk import sync_folder, sync_path
 from recorder.faults import point
-from recorder.protocol.decode import Decoder, Orders, Rows
+from recorder.protocol.decode import Decoder, Rows
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.segment import CHUNK, FrameBatch, concat
 from recorder.protocol.tables import complete, topic_schema
@@ -37,19 +38,19 @@ _WRITERS: Final = 2
 class SessionState:
     """What a session's next segment starts from.
 
-    `next_seq` is the first frame not archived yet, `latest` the highest ts_recv of the recorder so far, `contents` the
-    running content digests of the session's received frames by topic.
+    `next_seq` is the first frame not archived yet, `decoding` the decoder's state, `latest` the highest ts_recv of the
+    recorder so far, `contents` the running content digests of the session's received frames by topic.
     """
 
     next_seq: int = 0
-    orders: Orders = field(default_factory=dict)
+    decoding: DecodingState = field(default_factory=DecodingState)
     latest: int = 0
     contents: dict[str, ContentDigest] = field(default_factory=dict)
 
     def copy(self) -> SessionState:
         """Copy the state, so that a build that fails leaves no trace in it."""
         contents = {topic: digest.copy() for topic, digest in self.contents.items()}
-        return SessionState(self.next_seq, dict(self.orders), self.latest, contents)
+        return SessionState(self.next_seq, self.decoding, self.latest, contents)
 
 
 class Build:
@@ -67,7 +68,7 @@ class Build:
         self.frames = 0
         self._layout = layout
         self._derived = {topic.name: topic for topic in derived}
-        self._decoder = Decoder(topics, self.state.orders)
+        self._decoder = Decoder(topics, self.state.decoding)
         self._pending: list[FrameBatch] = []
         self._tables: dict[str, _Sorted] = {}
         self._undecoded: dict[str, int] = {}
@@ -120,6 +121,7 @@ class Build:
         name = PartName(header.session, reader.first_seq, reader.next_seq - 1)
         self._remove_leftovers(header.date, name)
         point("build.leftovers")
+        decoding = self._decoder.state
         commit = Commit(
             recorder=header.recorder,
             session=header.session,
@@ -133,14 +135,15 @@ class Build:
             undecoded=self._undecoded,
             partitions=self._write_typed(header.date, name),
             topics={topic.name: topic.fingerprint for topic in self._derived.values()},
-            orders=self._decoder.orders,
+            orders=decoding.orders,
+            open_gaps=decoding.open_gaps,
             latest=frames.latest,
             ts_min=frames.ts_min,
             ts_max=frames.ts_max,
             late=frames.late,
             torn=torn,
         )
-        self.state.orders, self.state.latest = self._decoder.orders, frames.latest
+        self.state.decoding, self.state.latest = decoding, frames.latest
         frames.finish(encode_commit(commit))
         path = self._layout.frames(header.date) / str(name)
         point("build.frames_written")

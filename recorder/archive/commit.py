@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 
 from recorder.archive.layout import PartName
 from recorder.errors import Damaged
-from recorder.protocol.decode import Orders
+from recorder.protocol.decoding_state import DecodingState, Orders
+from recorder.protocol.ledger import Gap
 
 KEY: Final = b"recorder"
 CHECKSUM: Final = b"recorder.sha256"
@@ -36,10 +37,10 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     whose rows are in parts; rows of other topics have to be decoded from the frames. `digest` is the frames'
     `TableDigest`; `ts_min` and `ts_max` bound their ts_recv. `kinds`, `claimed`, `unclaimed` and `undecoded` count
     frames: by kind; received, by topic; received that no topic claims; claimed that have no rows where some were
-    expected. `orders` and `latest` are the state after the segment: the decoder's, and the highest ts_recv of the
-    recorder so far. `late` lists the runs of frames whose ts_recv lies before that maximum: first and last sequence
-    number and the maximum, from which the order of replay follows. `torn` says what followed the frames in the segment
-    of a session that died.
+    expected. `orders`, `open_gaps` and `latest` are the state after the segment: the decoder's, and the highest ts_recv
+    of the recorder so far. `late` lists the runs of frames whose ts_recv lies before that maximum: first and last
+    sequence number and the maximum, from which the order of replay follows. `torn` says what followed the frames in the
+    segment of a session that died.
     """
 
     recorder: str
@@ -60,6 +61,12 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     ts_max: int
     late: list[tuple[int, int, int]] = []
     torn: str | None = None
+    open_gaps: tuple[Gap, ...] = ()
+
+    @property
+    def state(self) -> DecodingState:
+        """The decoder's state after the segment."""
+        return DecodingState(self.orders, self.open_gaps)
 
     @property
     def rows(self) -> dict[str, int]:

@@ -22,7 +22,8 @@ from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
 from recorder.archive.pieces import Piece, list_pieces
 from recorder.errors import Damaged
-from recorder.protocol.decode import Decoded, Decoder, Orders
+from recorder.protocol.decode import Decoded, Decoder
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.segment import FrameBatch, gathered
 from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS, Frame
@@ -142,7 +143,7 @@ class _Count:
             for piece in pieces:
                 counted = sessions.setdefault(piece.session, _SessionCount(piece.recorder, piece.session))
                 if piece.commit is not None:
-                    counted.orders = piece.commit.orders
+                    counted.state = piece.commit.state
                     self._add_commit(piece, piece.commit, counted)
                 elif self._session in (None, piece.session):
                     self._add_segment(piece, counted)
@@ -191,7 +192,7 @@ class _Count:
             count.first, count.last = partitions.bounds(count.topic, count.first, count.last)
 
     def _add_segment(self, piece: Piece, counted: _SessionCount) -> None:
-        found, decoder = self._found, Decoder(self._topics, counted.orders)
+        found, decoder = self._found, Decoder(self._topics, counted.state)
         size = piece.path.stat().st_size
         reader, date = SegmentReader(piece.path), self._date
         for batch in gathered(reader.batches()):
@@ -204,7 +205,7 @@ class _Count:
                 found.in_journal += len(batch)
             self._watch(self._read + reader.offset)
         self._read += size
-        counted.orders = decoder.orders
+        counted.state = decoder.state
         if self._date in (None, date):
             found.segments += 1
             found.segment_bytes += size
@@ -251,7 +252,7 @@ class _SessionCount:
     kinds: dict[str, int] = field(default_factory=lambda: dict.fromkeys(KINDS, 0))
     end: End = "open"
     torn: str | None = None
-    orders: Orders = field(default_factory=dict)
+    state: DecodingState = field(default_factory=DecodingState)
 
     def add(self, kinds: dict[str, int], first: int, last: int) -> None:
         for kind, count in kinds.items():

@@ -31,7 +31,8 @@ from recorder.archive.layout import Layout
 from recorder.archive.pieces import Piece, check_holes, frame_batches, list_pieces
 from recorder.archive.windows import merged
 from recorder.errors import Damaged
-from recorder.protocol.decode import Decoder, Orders
+from recorder.protocol.decode import Decoder
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.segment import FrameBatch, tail
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
@@ -205,7 +206,8 @@ class Reader:
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool = False
     ) -> Iterator[tuple[int, pa.Table]]:
         """Decode a topic's rows from frames: of the journal, or of a part that was archived under another schema."""
-        decoder = Decoder(self.topics, self.orders_before(piece) if topic.conid.join else {})
+        topics = self.topics if topic.mark is None else Topics([topic])  # of marks alone nothing else has to be read
+        decoder = Decoder(topics, self.state_before(piece) if topic.conid.join else None)
         schema, date = topic_schema(topic), self.date_of(piece)
         latest = self._latest_before(piece) if exact else _NEVER
         for batch in frame_batches(piece):
@@ -251,7 +253,7 @@ class Reader:
             break
         return reader.header.date if reader.header is not None else "1970-01-01"
 
-    def orders_before(self, piece: Piece) -> Orders:
+    def state_before(self, piece: Piece) -> DecodingState:
         """Find the decoder's state before a piece: the piece before has it in its commit, or its frames give it."""
         before = [
             other
@@ -259,19 +261,19 @@ class Reader:
             if other.session == piece.session and other.first < piece.first
         ]
         committed = [number for number, other in enumerate(before) if other.commit is not None]
-        orders: Orders = {}
+        state = DecodingState()
         start = 0
         if committed:
             last = before[committed[-1]].commit
             assert last is not None, "it was chosen for having one"
-            orders, start = last.orders, committed[-1] + 1
+            state, start = last.state, committed[-1] + 1
         if start == len(before):
-            return orders
-        decoder = Decoder(self.topics, orders)
+            return state
+        decoder = Decoder(self.topics, state)
         for other in before[start:]:
             for batch in frame_batches(other):
                 decoder.decode(batch)
-        return decoder.orders
+        return decoder.state
 
 
 def _highest(batch: FrameBatch, latest: int) -> npt.NDArray[np.int64]:

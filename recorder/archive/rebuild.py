@@ -28,7 +28,8 @@ from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.replacement import replace_date
 from recorder.disk import make_folder, sync_path
 from recorder.faults import point
-from recorder.protocol.decode import Decoder, Orders
+from recorder.protocol.decode import Decoder
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
@@ -66,8 +67,8 @@ class _Work:
         self._tmp = tmp
         self._done = done
         self._read = 0
-        self._orders: dict[tuple[str, int], Orders] = {}
-        """The contracts of orders before a frame, by session and number; dates may take turns within a session."""
+        self._states: dict[tuple[str, int], DecodingState] = {}
+        """The decoder's state before a frame, by session and number; dates may take turns within a session."""
 
     def rebuild(self, date: str) -> Rebuilt:
         parts = [part for part in frames_parts(self._layout) if part.date == date]
@@ -94,7 +95,7 @@ class _Work:
     def _derive(self, part: FramesPart, folder: Path) -> Commit:
         """Write a commit's rows; give the commit that answers for them."""
         commit, topic = part.commit(), self._topic
-        decoder = Decoder(self._topics, self._orders_before(commit))
+        decoder = Decoder(self._topics, self._state_before(commit))
         writers = _Writers(topic, folder, commit.session, part.name)
         for batch in frame_batches(Piece(commit.recorder, commit.session, commit.first, part.path, commit)):
             rows = decoder.decode(batch).rows.get(topic.name)
@@ -102,21 +103,24 @@ class _Work:
                 writers.add(rows.table, rows.conid)
             self._read += len(batch)
             self._done(self._read)
-        self._orders[commit.session, commit.last + 1] = decoder.orders
+        state = self._states[commit.session, commit.last + 1] = decoder.state
         infos = {partition_key(topic.name, commit.date, conid): info for conid, info in writers.finish()}
         return msgspec.structs.replace(
             commit,
             partitions=dict(sorted((_without(commit, topic).partitions | infos).items())),
             topics=commit.topics | {topic.name: topic.fingerprint},
-            orders=decoder.orders,
+            orders=state.orders,
+            open_gaps=state.open_gaps,
         )
 
-    def _orders_before(self, commit: Commit) -> Orders:
+    def _state_before(self, commit: Commit) -> DecodingState:
         """Give the decoder's state before a commit: as derived again, or as the commit before it says."""
-        known = self._orders.get((commit.session, commit.first))
+        known = self._states.get((commit.session, commit.first))
         if known is None:
             before = frames_parts(self._layout, session=commit.session)
-            known = next((part.commit().orders for part in before if part.name.last == commit.first - 1), {})
+            known = next(
+                (part.commit().state for part in before if part.name.last == commit.first - 1), DecodingState()
+            )
         return known
 
     def _rewrite_commits(self, date: str, parts: list[FramesPart], commits: dict[Path, Commit]) -> None:

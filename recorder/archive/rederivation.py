@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recorder.archive.commit import Commit
 from recorder.archive.covered import covered_partitions, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.reading import Reader
 from recorder.protocol.decode import Decoder
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic
 
@@ -21,7 +23,7 @@ def rederive(reader: Reader, piece: Piece) -> Iterator[str]:
     """Say what of a committed piece's rows is not what its frames decode to."""
     commit = piece.commit
     assert commit is not None, "what is in the journal has no rows yet"
-    decoder = Decoder(reader.topics, reader.orders_before(piece))
+    decoder = Decoder(reader.topics, reader.state_before(piece))
     derived = {
         topic.name: _Derived(topic, piece.session)
         for topic in reader.topics
@@ -42,10 +44,16 @@ def rederive(reader: Reader, piece: Piece) -> Iterator[str]:
             if info is None or conid not in digests or info.digest != digests[conid].hexdigest():
                 what = f"{topic} of contract {conid} is not what its frames decode to"
                 yield f"{what}; `recorder rebuild --topic {topic}` derives it"
-    if decoder.orders != commit.orders:
-        yield "the contracts of orders are not those that its frames tell; `recorder rebuild --topic orders` mends it"
+    yield from _differences(decoder.state, commit)
     if undecoded != {name: missed for name, missed in commit.undecoded.items() if missed}:
         yield "other frames than its commit says give no rows"
+
+
+def _differences(state: DecodingState, commit: Commit) -> Iterator[str]:
+    if state.orders != commit.orders:
+        yield "the contracts of orders are not those that its frames tell; `recorder rebuild --topic orders` mends it"
+    if state.open_gaps != commit.open_gaps:
+        yield "the open gaps are not those that its frames tell; `recorder rebuild --topic gaps` mends it"
 
 
 class _Derived:

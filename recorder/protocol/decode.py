@@ -21,18 +21,18 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from recorder.protocol.cells import CellParser, Cells, to_column, to_text
+from recorder.protocol.decoding_state import DecodingState, Orders
 from recorder.protocol.envelope import NotJson, bare_topic, read_json, wire_topic
-from recorder.protocol.segment import IN_BINARY, IN_TEXT, FrameBatch, kind_and_op
+from recorder.protocol.ledger import Ledger
+from recorder.protocol.segment import IN_BINARY, IN_TEXT, MARK, FrameBatch, kind_and_op
 from recorder.protocol.tables import EXTRA, TIME, topic_schema
 from recorder.protocol.topics import Topic, Topics
 
 Row = dict[str, Any]
-Orders = dict[str, int]
 
 _LEADING_CONID: Final = re.compile(r"[0-9]+")
 _NO_TOPIC: Final = -1
 _ITEM_BITS: Final = 32
-_ITEM_MASK: Final = (1 << _ITEM_BITS) - 1
 SPECIAL: Final = frozenset({"@source", "@prefix", "@topic", "@entry.0", "@entry.1"})
 """Keys of values that stand around a row, not in it."""
 
@@ -61,21 +61,24 @@ class Decoded(NamedTuple):
 
 
 class Decoder:
-    """Turns the frames of one session into rows, in order.
+    """Turns the frames of one session into rows, in order; `state` is what the frames before them left."""
 
-    `orders` is the state: which contract an order belongs to, since an order's delta does not say. It is what the
-    next segment's decoder has to start from, and JSON can hold it.
-    """
-
-    def __init__(self, topics: Topics, orders: Orders | None = None) -> None:
-        self.orders: Orders = {} if orders is None else dict(orders)
+    def __init__(self, topics: Topics, state: DecodingState | None = None) -> None:
+        state = DecodingState() if state is None else state
+        self._orders: Orders = dict(state.orders)
+        self._ledger = Ledger(state.open_gaps)
         self._topics = list(topics)
         self._names = pa.array([topic.name for topic in self._topics], pa.string())
         self._index = {topic.name: number for number, topic in enumerate(self._topics)}
-        self._by_prefix = topics.by_prefix
+        self._by_prefix, self._by_event = topics.by_prefix, topics.by_event
         self._claims: dict[str, tuple[int, Topic | None]] = {}
         self._plain = [is_plain(topic) for topic in self._topics]
         self._rest = [(topic, topic.rest) for topic in self._topics if topic.rest is not None]
+
+    @property
+    def state(self) -> DecodingState:
+        """What the next segment's decoder has to start from."""
+        return DecodingState(dict(self._orders), self._ledger.open_gaps)
 
     def decode(self, batch: FrameBatch) -> Decoded:
         """Decode frames; never raises, whatever they hold."""
@@ -83,16 +86,17 @@ class Decoder:
         claimed = [_NO_TOPIC] * len(batch)
         undecoded: dict[str, int] = {}
         claims, plain = self._claims, self._plain
-        for frame, (code, data) in enumerate(zip(batch.code.tolist(), batch.payloads(), strict=True)):
+        for frame, code, data in self._readable(batch):
             if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714, SIM109  this is the hot path
                 value = read_json(data)
                 wire = value.get("topic") if type(value) is dict else None
                 found = claims.get(wire) if type(wire) is str else None
                 number, topic = found or self._claim(value, data)
-            elif kind_and_op(code)[0] == "rest":
-                value, number, topic = self._claim_rest(data)
             else:
-                continue
+                kind = kind_and_op(code)[0]
+                if kind == "out":
+                    continue
+                value, number, topic = self._claim_rest(data) if kind == "rest" else self._claim_mark(data)
             claimed[frame] = number
             if topic is None:
                 continue
@@ -100,8 +104,14 @@ class Decoder:
                 builders[number].add(frame << _ITEM_BITS, value)
             elif missed := _add_rows(builders[number], frame, value, topic):
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
-        rows = {builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count}
+        rows = {builder.topic.name: builder.rows(batch, self._orders) for builder in builders if builder.count}
         return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
+
+    def _readable(self, batch: FrameBatch) -> Iterable[tuple[int, int, bytes]]:
+        """Give the frames that may matter: number in the batch, code, bytes."""
+        if self._by_prefix or self._rest:
+            return zip(range(len(batch)), batch.code.tolist(), batch.payloads(), strict=True)
+        return ((place, MARK, data) for place, data in batch.marks())
 
     def _claim(self, value: Any, data: bytes) -> tuple[int, Topic | None]:
         """Find a frame's topic; also that of JSON which cannot be read but for its envelope, a number of 400 digits."""
@@ -121,6 +131,12 @@ class Decoder:
             if path.endswith(rest.path):
                 return _RestAnswer(read_json(body)), self._index[topic.name], topic
         return None, _NO_TOPIC, None
+
+    def _claim_mark(self, data: bytes) -> tuple[Any, int, Topic | None]:
+        self._ledger.follow(data)
+        value = read_json(data)
+        topic = self._by_event.get(str(value.get("event"))) if type(value) is dict else None
+        return value, _NO_TOPIC if topic is None else self._index[topic.name], topic
 
 
 def is_plain(topic: Topic) -> bool:
@@ -231,7 +247,7 @@ class _Builder:
         columns: dict[str, pa.Array] = {
             "ts_recv": pa.array(batch.ts_recv[frames]).cast(TIME),
             "seq": pa.array(frames + batch.first_seq),
-            "item": pa.array(places & _ITEM_MASK, pa.int32()),
+            "item": pa.array(places & ((1 << _ITEM_BITS) - 1), pa.int32()),
         }
         if topic.event_time is not None:
             columns["ts_event"] = to_column(

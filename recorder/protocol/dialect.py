@@ -126,6 +126,11 @@ def parse_flag(value: Any) -> bool | None:
     raise ValueError(f"no flag: {value!r}")
 
 
+def parse_time_us(value: Any) -> int | None:
+    """Read a time in microseconds since the Unix epoch, as the recorder's own marks have it."""
+    return _microseconds(value, 1)
+
+
 def parse_time_ms(value: Any) -> int | None:
     """Read milliseconds since the Unix epoch; gives microseconds."""
     return _microseconds(value, 1000)
@@ -160,6 +165,7 @@ PARSERS: Final[Mapping[Parser, Callable[[Any], Any]]] = {
     "integer": parse_integer,
     "text": parse_text,
     "flag": parse_flag,
+    "time_us": parse_time_us,
     "time_ms": parse_time_ms,
     "time_s": parse_time_s,
     "time_text": parse_time_text,

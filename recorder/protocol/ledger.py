@@ -99,17 +99,24 @@ class Ledger:
     def open(self, topic: str, conid: int | None = None, *, start: int, cause: Cause, evidence: str) -> bytes | None:
         """Open a gap; if one is open for the key, the cause joins its evidence, once per cause."""
         assert cause not in INFORMATION, "what is no hole has a known end: note it"
-        before = self._open.get((topic, conid))
-        gap = Gap(topic, conid, start, cause, evidence) if before is None else _joined(before, cause, evidence)
-        if gap == before:
+        return self._add(Gap(topic, conid, start, cause, evidence))
+
+    def _add(self, gap: Gap) -> bytes | None:
+        before = self._open.get(gap.key)
+        after = gap if before is None else _joined(before, gap.cause, gap.evidence)
+        if after == before:
             return None
-        self._open[gap.key] = gap
-        return opened_mark(gap)
+        self._open[gap.key] = after
+        return opened_mark(after)
 
     def close(self, topic: str, conid: int | None = None, *, end: int) -> bytes | None:
         """Close the key's gap: the data went on at `end`."""
         gap = self._open.pop((topic, conid), None)
         return None if gap is None else closed_mark(gap, end=end)
+
+    def open_all(self, gaps: Iterable[Gap]) -> list[bytes]:
+        """Open several gaps."""
+        return [mark for mark in map(self._add, gaps) if mark is not None]
 
     def close_all(self, *, end: int) -> list[bytes]:
         """Close every gap."""
@@ -122,12 +129,11 @@ class Ledger:
 
         Only where one is open from the same moment on does the cause join that one's evidence: one start, one row.
         """
-        open_gap = self._open.get((topic, conid))
-        if open_gap is not None and open_gap.start == start:
-            if cause in INFORMATION:
-                return None  # the open gap says more
-            return self.open(topic, conid, start=start, cause=cause, evidence=evidence)
-        return closed_mark(Gap(topic, conid, start, cause, evidence), end=end)
+        gap = Gap(topic, conid, start, cause, evidence)
+        open_gap = self._open.get(gap.key)
+        if open_gap is None or open_gap.start != start:
+            return closed_mark(gap, end=end)
+        return None if cause in INFORMATION else self._add(gap)  # the open gap says more
 
     def follow(self, data: bytes) -> None:
         """Take in a mark that was journaled; a mark about something else changes nothing."""
@@ -143,9 +149,9 @@ def begin_session(ledger: Ledger, topics: Iterable[str], *, last: int, cause: Ca
 
     What was open then is closed there, and each topic that the new session subscribes has a gap from there on.
     """
-    marks = ledger.close_all(end=last)
-    opened = (ledger.open(topic, start=last, cause=cause, evidence=evidence) for topic in dict.fromkeys(topics))
-    return [*marks, *(mark for mark in opened if mark is not None)]
+    closed = ledger.close_all(end=last)
+    gaps = [Gap(topic, None, last, cause, evidence) for topic in dict.fromkeys(topics)]
+    return [*closed, *ledger.open_all(gaps)]
 
 
 def opened_mark(gap: Gap) -> bytes:

@@ -73,6 +73,11 @@ class FrameBatch(NamedTuple):
         edges = self.offsets.tolist()
         return [blob[start:end] for start, end in pairwise(edges)]
 
+    def marks(self) -> Iterator[tuple[int, bytes]]:
+        """Give the marks among the frames: each one's place in the batch and its bytes."""
+        for place in np.flatnonzero(self.code % _BINARY == KINDS.index("mark")).tolist():
+            yield place, bytes(self.blob[self.offsets[place] : self.offsets[place + 1]])
+
     def frames(self, recorder: str, session: str) -> Iterator[Frame]:
         """Give the frames one by one."""
         columns = zip(self.ts_recv.tolist(), self.conn.tolist(), self.code.tolist(), self.payloads(), strict=True)
@@ -94,6 +99,7 @@ CODES: Final = {f"{kind} {op}": code_of(kind, op) for kind in KINDS for op in OP
 """Every code, by its kind and opcode as text."""
 IN_TEXT: Final = code_of("in", "text")
 IN_BINARY: Final = code_of("in", "binary")
+MARK: Final = code_of("mark", "text")
 
 
 def encode_header(header: Header) -> bytes:

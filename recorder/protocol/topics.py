@@ -13,7 +13,18 @@ import msgspec
 from recorder.errors import TopicFileError, UsageError
 
 Parser = Literal[
-    "price", "price_flag", "size", "number", "percent", "integer", "text", "flag", "time_ms", "time_s", "time_text"
+    "price",
+    "price_flag",
+    "size",
+    "number",
+    "percent",
+    "integer",
+    "text",
+    "flag",
+    "time_us",
+    "time_ms",
+    "time_s",
+    "time_text",
 ]
 ArrowType = Literal["float64", "int64", "string", "bool", "timestamp"]
 
@@ -26,6 +37,7 @@ PARSER_TYPES: Final[Mapping[str, ArrowType]] = {
     "integer": "int64",
     "text": "string",
     "flag": "bool",
+    "time_us": "timestamp",
     "time_ms": "timestamp",
     "time_s": "timestamp",
     "time_text": "timestamp",
@@ -84,6 +96,12 @@ class Rest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     payload: str
 
 
+class Mark(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which of the recorder's own marks hold rows of this topic: those of this event."""
+
+    event: str
+
+
 class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
     """One topic, as its file says.
 
@@ -106,6 +124,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     subscription: Subscription | None = None
     conid: Conid = Conid()
     rest: Rest | None = None
+    mark: Mark | None = None
     fields: tuple[Column, ...] = msgspec.field(name="field", default=())
     default_fields: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
@@ -133,6 +152,9 @@ class Topics:
         self._by_name = {topic.name: topic for topic in topics}
         self.by_prefix: Final[Mapping[str, Topic]] = {
             prefix: topic for topic in self._by_name.values() for prefix in topic.prefixes
+        }
+        self.by_event: Final[Mapping[str, Topic]] = {
+            topic.mark.event: topic for topic in self._by_name.values() if topic.mark is not None
         }
 
     def __iter__(self) -> Iterator[Topic]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from recorder.archive.reading import Reader, Span
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
+from recorder.protocol.marks import decode_mark
 from recorder.protocol.topics import Topic, Topics
 from recorder.replay.events import Event, events_of_recorder
 from recorder.replay.merge import merge
@@ -42,13 +43,15 @@ def frames(
 
 
 def claiming(topics: Topics, frame: Frame) -> Topic | None:
-    """Find the topic that a received frame or a recorded REST answer belongs to, as the decoder does."""
+    """Find the topic that a frame, a recorded REST answer or a mark belongs to, as the decoder does."""
     if frame.kind == "in":
         return topics.claiming(wire_topic(frame.data))
     if frame.kind == "rest":
         request = frame.data.partition(b"\n")[0].decode("utf-8", "replace")
         path = request.partition(" ")[2].partition("?")[0]
         return next((topic for topic in topics if topic.rest is not None and path.endswith(topic.rest.path)), None)
+    if frame.kind == "mark":
+        return topics.by_event.get(decode_mark(frame.data)["event"])
     return None
 
 
