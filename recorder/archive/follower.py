@@ -20,7 +20,8 @@ import msgspec
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.commit import Commit
-from recorder.archive.layout import open_layout
+from recorder.archive.layout import Layout, open_layout
+from recorder.archive.space import daily_growth, free_space
 from recorder.errors import RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
@@ -28,6 +29,7 @@ from recorder.protocol.topics import load_topics
 
 _POLL: Final = 0.2
 _REPORT_EVERY: Final = 1.0
+_SPACE_EVERY: Final = 60.0
 _LOCK_WAIT: Final = 60.0
 _RETRY: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 _LAST_TRIES: Final = 3
@@ -63,14 +65,16 @@ class Parent:
 
 
 class Follower:
-    """Follows one session until it stops."""
+    """Follows one session until it stops; `layout` is the archive's, of whose disk it tells."""
 
-    def __init__(self, archiver: Archiver, session: str, parent: Parent) -> None:
+    def __init__(self, archiver: Archiver, session: str, parent: Parent, *, layout: Layout) -> None:
         self._archiver = archiver
         self._session = session
         self._parent = parent
         self._failures = 0
         self._reported = 0.0
+        self._layout = layout
+        self._space_at = 0.0
 
     def run(self) -> int:
         """Archive what dead sessions left, then the live one as it grows; give the exit code."""
@@ -105,6 +109,10 @@ class Follower:
         self._reported = time.monotonic()
         build = self._archiver.building
         self._parent.tell("progress", rows=build.rows if build else {}, frames=build.frames if build else 0)
+        if self._reported >= self._space_at:
+            self._space_at = self._reported + _SPACE_EVERY
+            today = self._layout.boundary.day_of(time.time_ns() // 1000).date.isoformat()
+            self._parent.tell("space", free=free_space(self._layout), per_day=daily_growth(self._layout, today=today))
 
     def _fail(self, exc: Exception) -> bool:
         """Report a failure and wait before the next try; True when there is to be none."""
@@ -154,7 +162,7 @@ def main(arguments: list[str]) -> int:
         return 1
     for topic, path in archiver.underived.items():
         parent.tell("underived", topic=topic, path=str(path))
-    return Follower(archiver, session, parent).run()
+    return Follower(archiver, session, parent, layout=layout).run()
 
 
 if __name__ == "__main__":

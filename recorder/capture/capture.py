@@ -24,14 +24,18 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.capture.archiver_process import ArchiverProcess
 from recorder.capture.conversation import Conversation, Errand
+from recorder.capture.diary import Diary
 from recorder.capture.journal import Journal, Limits
+from recorder.capture.observer import Observer
+from recorder.capture.oversight import Oversight, overseen
 from recorder.capture.place import Place
 from recorder.capture.rest import Rest, tls_context
 from recorder.capture.settings import CaptureSettings
-from recorder.capture.status import Counters, Status
+from recorder.capture.status import Counters, Space, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, GatewayError, RecorderError
 from recorder.protocol.client_session import ClientSession, News, Stream, Timing
+from recorder.protocol.health import TopicHealth
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
 
@@ -71,11 +75,13 @@ class Capture:
         self._rest: Rest
         self._journal: Journal
         self._archiver: ArchiverProcess
+        self._oversight: Oversight
+        self._diary = Diary(place.earlier_gaps)
 
     def stop(self, why: str) -> None:
         """Stop cleanly; `why` goes into the journal."""
         if not self._stop.is_set():
-            self._why = why
+            self._why = self.counters.ended = why
             self.counters.state = "stopping"
             self._stop.set()
 
@@ -85,15 +91,12 @@ class Capture:
         return self._stop.is_set()
 
     def status(self) -> Status:
-        """Look at the counters."""
-        journal = self._journal
-        last = journal.last_received_ts
-        return self.counters.look(
-            self._loop.time(),
-            age=None if last is None else max(0.0, time.time() - last / 1e6),
-            journaled=journal.seq,
-            unflushed_bytes=journal.bytes_after_flushed,
-        )
+        """Give the last look at it, which is at most a second old."""
+        return self._oversight.latest
+
+    def health(self) -> tuple[TopicHealth, ...]:
+        """Say how the topics are that were asked for."""
+        return ()
 
     async def run(self, *, stop_at: datetime | None = None, watch: Callable[[Status], None] | None = None) -> Outcome:
         """Record until stopped, or until `stop_at`; `watch` is shown the status once a second.
@@ -116,14 +119,17 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
+        self._oversight = self._oversee(watch)
         self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
-        await self._archiver.start()
-        scheduler = self._schedule(stop_at, watch)
-        try:
-            await self._stay_connected()
-        finally:
-            scheduler.shutdown(wait=False)
-            await self._wind_down()
+        async with overseen(self._oversight):
+            await self._archiver.start()
+            scheduler = self._schedule(stop_at)
+            try:
+                await self._oversight.start(scheduler)
+                await self._stay_connected()
+            finally:
+                scheduler.shutdown(wait=False)
+                await self._wind_down()
 
     def _open_journal(self) -> Journal:
         settings = self._settings
@@ -142,9 +148,24 @@ class Capture:
             on_failure=self._on_journal_failure,
             on_pressure=self._on_pressure,
             masker=self._masker,
+            on_mark=self._diary.follow,
         )
 
-    def _schedule(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> AsyncIOScheduler:
+    def _oversee(self, watch: Callable[[Status], None] | None) -> Oversight:
+        settings = self._settings
+        observer = Observer(
+            self.counters,
+            self._journal,
+            self._diary,
+            recorder=settings.recorder_name,
+            session=self._place.session,
+            flush_every=settings.flush_every,
+            health=self.health,
+            masker=self._masker,
+        )
+        return Oversight(settings, observer, self.counters, folder=self._place.journal, watch=watch)
+
+    def _schedule(self, stop_at: datetime | None) -> AsyncIOScheduler:
         scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
@@ -158,8 +179,6 @@ class Capture:
                 self._place.data, self._place.boundary, after=self._settings.compact_after, scheduler=scheduler
             )
             upkeep.plan(datetime.now(UTC))
-        if watch is not None:
-            scheduler.add_job(lambda: watch(self.status()), "interval", seconds=1, id="watch")
         scheduler.start()
         return scheduler
 
@@ -263,12 +282,14 @@ class Capture:
             counters.unclaimed += said["unclaimed"]
             counters.building = {}
             counters.flushes += 1
-            counters.last_flush = self._loop.time()
+            counters.last_flush = time.time_ns() // 1000
             counters.problem = None
             if said["session"] == self._place.session:
                 counters.archived_frames = said["last"] + 1
                 self._journal.flushed_to(said["last"])
             _log.info("flushed %s frames into %s parts", f"{said['last'] - said['first'] + 1:,}", said["parts"])
+        elif event == "space":
+            counters.space = Space(said["free"], said["per_day"])
         elif event == "done":
             counters.digests = said["digests"]
         else:

@@ -8,17 +8,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from recorder.capture.status import GapStatus
 from recorder.protocol.days import DayBoundary
 
 
 class Place(NamedTuple):
-    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before."""
+    """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before.
+
+    `earlier_gaps` are the recorder's gaps of the last day, to be shown.
+    """
 
     data: Path
     boundary: DayBoundary
     journal: Path
     session: str
     predecessor: tuple[str, int] | None
+    earlier_gaps: tuple[GapStatus, ...] = ()
 
     @property
     def predecessor_note(self) -> dict[str, Any] | None:

@@ -8,28 +8,32 @@ from typing import Any, Final
 
 import msgspec
 
-_SECOND: Final = 1_000_000  # microseconds
+from recorder.protocol.health import StreamState
 
-LIVE: Final = frozenset({"starting", "connected", "recording", "reconnecting", "stopping", "sleeping"})
-"""What a capture may be doing; `stopped` and `failed` are its last words."""
+_SECOND: Final = 1_000_000  # microseconds
 
 
 class TopicStatus(msgspec.Struct, frozen=True):
-    """A topic: rows so far, rows a second in the last ten, and when its last frame came (µs; None: none yet)."""
+    """A topic: how it is (`health.StreamState`; None: it comes by itself), frames a second, its rows so far.
+
+    `last` is when its last frame came (µs; None: none came yet). What comes by itself has rows a second as its rate.
+    """
 
     topic: str
-    rows: int
+    state: StreamState | None
     rate: float
+    rows: int
     last: int | None
 
 
 class StreamStatus(msgspec.Struct, frozen=True):
-    """A stream of one contract: when its last frame came (µs; None: none yet), and what is wrong with it, in words."""
+    """One subscription of a contract: its wire topic, how it is, and when its last frame came (µs)."""
 
     topic: str
-    contract: str
+    key: str
+    conid: int
+    state: StreamState
     last: int | None
-    problem: str | None
 
 
 class GapStatus(msgspec.Struct, frozen=True):
@@ -57,12 +61,13 @@ class Space(msgspec.Struct, frozen=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """One look at a capture. Instants are microseconds since the epoch, UTC, by this machine's clock.
 
-    `at` is the look's own, `since` the session's start, `unready` since when it does not record (None: it does). `received` counts received
-    frames, `rate` those of the last second, `rows` rows by topic. `unflushed_frames` and `unflushed_bytes` are in the
-    journal and not yet in Parquet, `unwritten_bytes` not even there. `lag` is the longest a frame took from its receipt
-    to the operating system since the look before, in seconds, `flush_took` what the last flush took. `connections`
-    counts them. `gaps` are those of the last day or so, oldest first, `gaps_left_out` how many more there were.
-    `problem` is what is wrong now, in words. `ended` says why it stopped.
+    `at` is the look's own, `since` the session's start, `unready` since when it does not record (None: it does).
+    `received` counts received frames, `rate` those a second, `rows` rows by topic, `connections` the connections.
+    `journaled_bytes` counts the bytes of frames of all kinds, `unflushed_frames` and `unflushed_bytes` what of them is
+    in the journal and not yet in Parquet, `unwritten_bytes` what is not even there. `lag` is the longest a frame took
+    from its receipt to the operating system since the look before, in seconds, `flush_took` what the last flush took.
+    `gaps` are those of the last day, oldest first, `gaps_left_out` how many more there were. `wakes` is when a sleeping
+    capture goes on. `problem` is what is wrong now, in words, `ended` why it stopped.
     """
 
     recorder: str
@@ -83,6 +88,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     streams: tuple[StreamStatus, ...]
     unclaimed: int
     undecoded: int
+    journaled_bytes: int
     unflushed_frames: int
     unflushed_bytes: int
     unwritten_bytes: int

@@ -21,6 +21,7 @@ GRACE: Final = 10.0
 SILENT: Final = 15.0
 """Seconds without a report after which a capture that should run does not answer."""
 _SECOND: Final = 1_000_000
+_DAY: Final = 86_400 * _SECOND
 _SLOW: Final = 1.0  # seconds from receipt to the operating system; `write_within` is a twentieth of it
 _DAYS: Final = 2.0
 _FREE: Final = 1_000_000_000
@@ -38,11 +39,11 @@ class Problem(NamedTuple):
 def problems(status: Status, now: int) -> tuple[Problem, ...]:
     """List what is wrong with a capture at `now` (µs), the worst first; nothing: it is healthy."""
     if status.state in ("stopped", "failed"):
-        return (Problem(status.state, f"the capture {status.state} {_span(now - status.at)} ago: {_why(status)}"),)
+        return (Problem(status.state, f"the capture {status.state} {span(now - status.at)} ago: {_why(status)}"),)
     found = []
     if now - status.at > SILENT * _SECOND:
-        found.append(Problem("silent", f"the capture has not reported for {_span(now - status.at)}"))
-    if status.state != "sleeping":
+        found.append(Problem("silent", f"the capture has not reported for {span(now - status.at)}"))
+    if status.state not in ("sleeping", "stopping"):
         found += _connection(status, now)
     found += [*_writing(status, now), *_disk(status)]
     return tuple(found)
@@ -54,23 +55,25 @@ def verdict(status: Status, now: int) -> str:
     if found:
         return f"Attention: {'; '.join(problem.text for problem in found)}."
     if status.state == "sleeping":
-        wakes = "" if status.wakes is None else f", and wakes in {_span(status.wakes - now)}"
+        wakes = "" if status.wakes is None else f", and wakes in {span(status.wakes - now)}"
         return f"All is well: the market is closed, the recorder sleeps{wakes}."
     if status.unready is not None or status.last_frame is None:
         return f"The capture is {status.state}."
-    heard = f"the last frame came {_span(max(0, now - status.last_frame))} ago"
-    return f"All is well: recording, {heard}; {missed(status.gaps, now=now)}."
+    heard = f"the last frame came {span(max(0, now - status.last_frame))} ago"
+    return f"All is well: recording, {heard}; {missed(status, now)}."
 
 
-def missed(gaps: Iterable[GapStatus], *, now: int) -> str:
-    """Say how much the gaps of all topics and contracts cover, in one phrase."""
-    holes = covered(gaps, now=now)
+def missed(status: Status, now: int) -> str:
+    """Say in one phrase how much the gaps of all topics and contracts cover, within the last day."""
+    holes = covered(status.gaps, now=now)
+    since = min([status.since, *(start for start, _ in holes)])
+    window = span(min(_DAY, now - since))
     if not holes:
-        return "nothing was missed in the last 24 h"
-    longest = max(end - start for start, end in holes)
+        return f"nothing was missed in the last {window}"
+    longest = span(max(end - start for start, end in holes))
     if len(holes) == 1:
-        return f"1 gap of {_span(longest)} in the last 24 h"
-    return f"{len(holes)} gaps in the last 24 h, the longest {_span(longest)}"
+        return f"1 gap of {longest} in the last {window}"
+    return f"{len(holes)} gaps in the last {window}, the longest {longest}"
 
 
 def covered(gaps: Iterable[GapStatus], *, now: int) -> list[tuple[int, int]]:
@@ -103,21 +106,22 @@ def _connection(status: Status, now: int) -> Iterator[Problem]:
         if away <= GRACE * _SECOND:
             return
         if not status.connected:
-            yield Problem("disconnected", f"no connection to the gateway for {_span(away)}{said}")
+            yield Problem("disconnected", f"no connection to the gateway for {span(away)}{said}")
         elif not status.logged_in:
-            yield Problem("not_authenticated", f"the gateway has had no brokerage session for {_span(away)}{said}")
+            yield Problem("not_authenticated", f"the gateway has had no brokerage session for {span(away)}{said}")
         else:
-            yield Problem("not_recording", f"connected, but {status.state} for {_span(away)}{said}")
+            yield Problem("not_recording", f"connected, but {status.state} for {span(away)}{said}")
         return
     if status.problem is not None:
         yield Problem("problem", without_accounts(status.problem))
     yield from _gaps(status, now)
-    silent: dict[str, list[str]] = {}
-    for stream in status.streams:
-        if stream.problem is not None:
-            silent.setdefault(f"{stream.topic}: {stream.problem}", []).append(stream.contract)
-    for text, contracts in silent.items():
-        yield Problem(f"stream {text}", without_accounts(f"{text} ({_names(contracts)})"))
+    for topic in status.topics:
+        refused = [one for one in status.streams if one.topic == topic.topic and one.state == "refused"]
+        if topic.state == "refused":
+            yield Problem(f"refused {topic.topic}", f"{topic.topic}: the gateway refuses it, or sends nothing")
+        elif refused:
+            names = _names([str(one.conid) for one in refused])
+            yield Problem(f"refused {topic.topic} contract", f"{topic.topic}: no data for {names}")
 
 
 def _gaps(status: Status, now: int) -> Iterator[Problem]:
@@ -127,9 +131,11 @@ def _gaps(status: Status, now: int) -> Iterator[Problem]:
         if gap.cause not in INFORMATION and now - gap.start > GRACE * _SECOND:
             groups.setdefault((gap.topic, gap.cause, gap.conid is not None), []).append(gap)
     for (topic, cause, by_contract), gaps in sorted(groups.items(), key=lambda item: item[0][2]):
-        since = _span(now - min(gap.start for gap in gaps))
+        since = span(now - min(gap.start for gap in gaps))
         names = f" in {_names([str(gap.conid) for gap in gaps])}" if by_contract else ""
-        yield Problem(f"gap {topic} {cause}{' contract' if by_contract else ''}", f"{topic}: {_said(cause)} for {since}{names}")
+        yield Problem(
+            f"gap {topic} {cause}{' contract' if by_contract else ''}", f"{topic}: {_said(cause)} for {since}{names}"
+        )
 
 
 def _said(cause: str) -> str:
@@ -143,7 +149,7 @@ def _writing(status: Status, now: int) -> Iterator[Problem]:
     if status.unflushed_frames and waited > (2 * status.flush_every + 60) * _SECOND:
         yield Problem(
             "not_flushed",
-            f"nothing was written to Parquet for {_span(waited)}; {status.unflushed_frames:,} frames wait in the journal",
+            f"nothing was written to Parquet for {span(waited)}: {status.unflushed_frames:,} frames wait",
         )
 
 
@@ -162,7 +168,7 @@ def _names(names: list[str]) -> str:
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
 
 
-def _span(micros: float) -> str:
+def span(micros: float) -> str:
     """Write a stretch of time for people."""
     seconds = max(0, round(micros / _SECOND))
     if seconds < 60:  # noqa: PLR2004  seconds, minutes, hours, days
