@@ -22,12 +22,11 @@ import msgspec
 from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from recorder.capture.archiver_process import ArchiverProcess
+from recorder.capture.archiver_process import ArchiverProcess, trouble
 from recorder.capture.conversation import Conversation, Errand
 from recorder.capture.diary import Diary
 from recorder.capture.journal import Journal, Limits
-from recorder.capture.observer import Observer
-from recorder.capture.oversight import Oversight, overseen
+from recorder.capture.oversight import Oversight, oversee, overseen
 from recorder.capture.place import Place
 from recorder.capture.rest import Rest, tls_context
 from recorder.capture.settings import CaptureSettings
@@ -119,7 +118,15 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
-        self._oversight = self._oversee(watch)
+        self._oversight = oversee(
+            self._settings,
+            self._place,
+            self._journal,
+            self.counters,
+            diary=self._diary,
+            health=self.health,
+            watch=watch,
+        )
         self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
         async with overseen(self._oversight):
             await self._archiver.start()
@@ -150,20 +157,6 @@ class Capture:
             masker=self._masker,
             on_mark=self._diary.follow,
         )
-
-    def _oversee(self, watch: Callable[[Status], None] | None) -> Oversight:
-        settings = self._settings
-        observer = Observer(
-            self.counters,
-            self._journal,
-            self._diary,
-            recorder=settings.recorder_name,
-            session=self._place.session,
-            flush_every=settings.flush_every,
-            health=self.health,
-            masker=self._masker,
-        )
-        return Oversight(settings, observer, self.counters, folder=self._place.journal, watch=watch)
 
     def _schedule(self, stop_at: datetime | None) -> AsyncIOScheduler:
         scheduler = AsyncIOScheduler(
@@ -293,7 +286,7 @@ class Capture:
         elif event == "done":
             counters.digests = said["digests"]
         else:
-            text = _archiver_trouble(said)
+            text = trouble(said)
             counters.problem = text
             _log.warning("%s", text)
 
@@ -336,17 +329,6 @@ def stop_on_signals(capture: Capture) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
-
-
-def _archiver_trouble(said: dict[str, Any]) -> str:
-    if said["event"] == "problem":
-        return f"archiving failed and is tried again: {said['what']}"
-    if said["event"] == "died":
-        return f"the archiver ended with code {said['code']}; it is started again in {said['pause']:g} s"
-    if said["event"] == "torn":
-        kept = f"; what follows is kept in {said['kept']}" if said["kept"] else ""
-        return f"{said['segment']} of an earlier session breaks off: {said['what']}{kept}"
-    return f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

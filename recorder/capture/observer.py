@@ -12,17 +12,16 @@ from recorder.capture.diary import Diary
 from recorder.capture.journal import Journal
 from recorder.capture.status import Counters, Status, StreamStatus, TopicStatus
 from recorder.protocol.health import TopicHealth
-from recorder.protocol.masking import Masker
+
+Health = Callable[[], Iterable[TopicHealth]]
+"""Gives the health of the topics that are subscribed to."""
 
 _SECOND: Final = 1_000_000
 _WINDOW: Final = 10 * _SECOND  # over which rates are taken
 
 
 class Observer:
-    """Looks at a capture; at most once a second it looks anew.
-
-    `health` gives the health of the topics that are subscribed to. `flush_every` and `recorder` are the settings.
-    """
+    """Looks at a capture; `flush_every` and `recorder` are its settings."""
 
     def __init__(
         self,
@@ -33,8 +32,7 @@ class Observer:
         recorder: str,
         session: str,
         flush_every: float,
-        health: Callable[[], Iterable[TopicHealth]],
-        masker: Masker,
+        health: Health,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._counters = counters
@@ -44,7 +42,6 @@ class Observer:
         self._session = session
         self._flush_every = flush_every
         self._health = health
-        self._masker = masker
         self._now = now
         self._since = now() // 1000
         self._unready: int | None = self._since
@@ -94,7 +91,7 @@ class Observer:
             space=counters.space,
             failed_alerts=counters.failed_alerts,
             wakes=counters.wakes,
-            problem=None if counters.problem is None else self._masker(counters.problem.encode()).decode(),
+            problem=counters.problem,
             ended=counters.ended,
         )
 

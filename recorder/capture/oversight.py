@@ -20,8 +20,11 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.capture.alert_delivery import deliver
 from recorder.capture.alert_policy import Alert, AlertPolicy
+from recorder.capture.diary import Diary
 from recorder.capture.history import History
-from recorder.capture.observer import Observer
+from recorder.capture.journal import Journal
+from recorder.capture.observer import Health, Observer
+from recorder.capture.place import Place
 from recorder.capture.settings import CaptureSettings, http_address
 from recorder.capture.status import Counters, Status
 from recorder.capture.status_document import instant
@@ -142,6 +145,29 @@ class Oversight:
             "problems": [{"what": problem.what, "text": problem.text} for problem in alert.problems],
             "held_back": [{"what": one.what, "text": one.text, "count": one.count} for one in alert.held],
         }
+
+
+def oversee(
+    settings: CaptureSettings,
+    place: Place,
+    journal: Journal,
+    counters: Counters,
+    *,
+    diary: Diary,
+    health: Health,
+    watch: Watch | None,
+) -> Oversight:
+    """Make the oversight of a session that begins; `watch` is shown each look."""
+    observer = Observer(
+        counters,
+        journal,
+        diary,
+        recorder=settings.recorder_name,
+        session=place.session,
+        flush_every=settings.flush_every,
+        health=health,
+    )
+    return Oversight(settings, observer, counters, folder=place.journal, watch=watch)
 
 
 @asynccontextmanager

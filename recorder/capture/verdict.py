@@ -118,10 +118,13 @@ def _connection(status: Status, now: int) -> Iterator[Problem]:
     for topic in status.topics:
         refused = [one for one in status.streams if one.topic == topic.topic and one.state == "refused"]
         if topic.state == "refused":
-            yield Problem(f"refused {topic.topic}", f"{topic.topic}: the gateway refuses it, or sends nothing")
+            yield Problem(f"refused {topic.topic}", f"no {topic.topic}: the gateway refuses it, or sends nothing")
         elif refused:
             names = _names([str(one.conid) for one in refused])
-            yield Problem(f"refused {topic.topic} contract", f"{topic.topic}: no data for {names}")
+            yield Problem(
+                f"refused {topic.topic} contract",
+                f"no {topic.topic} of {names}: the gateway refuses it, or sends nothing",
+            )
 
 
 def _gaps(status: Status, now: int) -> Iterator[Problem]:
@@ -132,14 +135,9 @@ def _gaps(status: Status, now: int) -> Iterator[Problem]:
             groups.setdefault((gap.topic, gap.cause, gap.conid is not None), []).append(gap)
     for (topic, cause, by_contract), gaps in sorted(groups.items(), key=lambda item: item[0][2]):
         since = span(now - min(gap.start for gap in gaps))
-        names = f" in {_names([str(gap.conid) for gap in gaps])}" if by_contract else ""
-        yield Problem(
-            f"gap {topic} {cause}{' contract' if by_contract else ''}", f"{topic}: {_said(cause)} for {since}{names}"
-        )
-
-
-def _said(cause: str) -> str:
-    return cause.replace("_", " ")
+        names = f" of {_names([str(gap.conid) for gap in gaps])}" if by_contract else ""
+        name = f"gap {topic} {cause}{' contract' if by_contract else ''}"
+        yield Problem(name, f"no {topic}{names} for {since} ({cause.replace('_', ' ')})")
 
 
 def _writing(status: Status, now: int) -> Iterator[Problem]:
