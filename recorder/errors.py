@@ -5,6 +5,7 @@ RecorderError                what failed; `hint` says what the user can do
 │   └── SettingError         a bad flag, variable or key in recorder.toml
 ├── TopicFileError           a file in schemas/ does not say what a topic file must say
 ├── GatewayError             the gateway is away, refuses, or answers what no gateway answers
+│   └── GatewayAway          nobody answers at its address
 ├── LockHeld                 another process works on the same recorder's journal
 ├── ArchiveError             the archive cannot be read or written as asked
 │   ├── NotAnArchive         the folder holds no archive
@@ -42,6 +43,10 @@ class GatewayError(RecorderError):
     """The gateway cannot be reached or does not behave as one."""
 
 
+class GatewayAway(GatewayError):
+    """Nobody answers at the gateway's address."""
+
+
 class LockHeld(RecorderError):
     """Another process holds the recorder's lock."""
 
@@ -55,7 +60,11 @@ class NotAnArchive(ArchiveError):
 
 
 class DiskError(ArchiveError):
-    """The operating system refused a write."""
+    """The operating system refused a write; `full` says that there was no room for it."""
+
+    def __init__(self, message: str, *, hint: str | None = None, full: bool = False) -> None:
+        super().__init__(message, hint=hint)
+        self.full = full
 
 
 class Damaged(ArchiveError):

@@ -21,12 +21,25 @@ MOMENT: Final = 0.5
 _WHAT: Final = {CAPTURE: "capture", ARCHIVER: "archiver", MAINTENANCE: "compaction or rebuild"}
 
 
+class Failure(msgspec.Struct, frozen=True):
+    """What a session's capture died of, so that the next one can say it: its journal could not be written any more."""
+
+    session: str
+    what: str
+    disk_full: bool = False
+
+
 class Holder(msgspec.Struct, frozen=True):
-    """What a lock file says of who holds it, or held it last: a process, its session, the last frame it archived."""
+    """What a lock file says of who holds it, or held it last: a process, its session, the last frame it archived.
+
+    `failure` is the last one of a capture. It stands in the few bytes that a lock file has anyway, so that a full disk
+    takes it.
+    """
 
     pid: int
     session: str | None = None
     last: int | None = None
+    failure: Failure | None = None
 
 
 def is_held(path: Path) -> bool:

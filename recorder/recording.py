@@ -14,6 +14,7 @@ from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
+from recorder.archive.ending import find_ending
 from recorder.archive.layout import Layout, make_layout
 from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.repair import set_aside
@@ -24,9 +25,9 @@ from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
 from recorder.disk import disk_errors, sync_folder, sync_path
-from recorder.errors import ArchiveError, LockHeld, RecorderError
+from recorder.errors import ArchiveError, DiskError, LockHeld, RecorderError
 from recorder.faults import point
-from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, MOMENT, Holder, RecorderLock
+from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, MOMENT, Failure, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import Topic, Topics, load_topics
 
@@ -62,14 +63,28 @@ async def record(
         known = [session for session in (noted, last and last[0]) if session]
         session = new_session(datetime.now(UTC), after=max(known, default=None))
         point("record.lock")
-        lock.write(Holder(os.getpid(), session))
+        failure = lock.previous.failure if lock.previous is not None else None
+        lock.write(Holder(os.getpid(), session, failure=failure))
         point("record.locked")
-        place = Place(layout.root, layout.boundary, layout.journal(name), session, last)
+        ending = None if last is None else find_ending(layout, name, last[0], failure=failure)
+        place = Place(layout.root, layout.boundary, layout.journal(name), session, last, ending)
         capture = Capture(settings, place, streams)
         ready(capture)
-        return await capture.run(stop_at=stop_at, watch=watch)
+        with _failure_noted(lock, session):
+            return await capture.run(stop_at=stop_at, watch=watch)
     finally:
         lock.release()
+
+
+@contextmanager
+def _failure_noted(lock: RecorderLock, session: str) -> Iterator[None]:
+    """Note in the lock file what the capture died of: the journal that could have told of it is what failed."""
+    try:
+        yield
+    except DiskError as exc:
+        with suppress(DiskError):  # then the next session says that this one broke off
+            lock.write(Holder(os.getpid(), session, failure=Failure(session, str(exc), exc.full)))
+        raise
 
 
 def _sync_left(layout: Layout, recorder: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_two_alerts_are_never_closer_than_they_may_be(steps: list[tuple[float, s
     """Whatever flaps, and whatever is not delivered."""
     times = [now for now, _, _ in run(AlertPolicy(every=EVERY), steps)]
 
-    assert [later - now for now, later in zip(times, times[1:], strict=False) if later - now < EVERY] == []
+    assert [later - now for now, later in pairwise(times) if later - now < EVERY] == []
 
 
 @given(STEPS)
@@ -110,8 +111,8 @@ def test_a_policy_owes_nothing_while_all_is_well_and_told() -> None:
 
 
 def writer(path: Path) -> str:
-    """Give a command that appends what it is given to a file, as a line of JSON."""
-    script = "import json, os, sys; open(sys.argv[1], 'a').write(json.dumps([sys.stdin.read(), os.environ['ALERT_JSON']]) + '\\n')"
+    """Give a command that writes what it is given into a file, as JSON."""
+    script = "import json, os, sys; json.dump([sys.stdin.read(), os.environ['ALERT_JSON']], open(sys.argv[1], 'w'))"
     return f'{sys.executable} -c "{script}" {path}'
 
 

@@ -4,100 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from recorder.protocol.client_session import (
-    LOST,
-    OPENED,
-    READY,
-    RETRY_MOST,
-    SILENCE,
-    WELCOMED,
-    ClientSession,
-    News,
-    Timing,
-    streams_of,
-)
-from recorder.protocol.topics import load_topics
-
-TOPICS = load_topics()
-TOKEN = "5f0c1e2d3b4a59687766554433221100"  # noqa: S105  made up
-TIMING = Timing(renew_every=480.0, tickle_every=60.0, heartbeat_timeout=25.0, reconnect_delay=1.0)
-STREAMS = streams_of(
-    [TOPICS[name] for name in ("market_data", "orders", "pnl", "system")],
-    targets=["265598", "8314@NYSE"],
-    fields=["31", "84"],
-)
-SMD = 'smd+265598+{"fields":["31","84"]}'
-SMD_NYSE = 'smd+8314@NYSE+{"fields":["31","84"]}'
-BROKERAGE = [SMD, SMD_NYSE, "sor+{}"]
-SESSION_MESSAGE = f'{{"session":"{TOKEN}"}}'
-ALLOWED = re.compile(
-    r'smd\+[^+]+\+\{"fields":\[.*\]\}|umd\+[^+]+\+\{\}|sor\+\{\}|uor\+\{\}|spl\+\{\}|upl\+\{\}|tic|'
-    + re.escape(SESSION_MESSAGE)
+from talk import (
+    ALLOWED,
+    AUTHENTICATED,
+    BROKERAGE,
+    GONE,
+    HEARTBEAT,
+    OUR_TIC,
+    REFUSED,
+    SESSION_MESSAGE,
+    SMD,
+    SMD_NYSE,
+    STREAMS,
+    SUCCESS,
+    TOKEN,
+    TOPICS,
+    WAITING,
+    Talk,
+    market_data,
+    ready,
 )
 
-WAITING = {"message": "waiting for session"}
-SUCCESS = {"topic": "system", "success": "trader01"}
-HEARTBEAT = {"topic": "system", "hb": 1785501234567}
-AUTHENTICATED = {"topic": "sts", "args": {"authenticated": True}}
-GONE = {"topic": "sts", "args": {"authenticated": False}}
-REFUSED = {"error": "unable to subscribe", "code": 500, "topic": "sor"}
-OUR_TIC = {"topic": "tic", "alive": True, "id": TOKEN}
-
-
-class Talk:
-    """A session with its clock: frames go in, what is sent and said comes out."""
-
-    def __init__(self, *, token: str = TOKEN, now: float = 1000.0) -> None:
-        self.now = now
-        self.beat = now + 10
-        self.session = ClientSession(STREAMS, timing=TIMING, token=token, now=now)
-
-    def hear(self, *frames: dict[str, Any] | bytes) -> list[str]:
-        """Receive frames; give what is sent in answer."""
-        for frame in frames:
-            self.session.received(frame if isinstance(frame, bytes) else json.dumps(frame).encode(), self.now)
-        return self.session.texts()
-
-    def wait(self, seconds: float, *, beating: bool = True) -> list[str]:
-        """Let time pass, ticking whenever something is due, with a heartbeat each ten seconds if it beats."""
-        end, sent = self.now + seconds, list[str]()
-        self.beat = max(self.beat, self.now)
-        while self.now < end:
-            self.now = min(end, self.session.deadline, self.beat if beating else end)
-            if beating and self.now == self.beat:
-                self.beat += 10
-                sent += self.hear(HEARTBEAT)
-            self.session.tick(self.now)
-            sent += self.session.texts()
-            assert self.session.deadline > self.now, "what was due is done"
-        return sent
-
-    def said(self) -> list[str]:
-        """Give what happened since it was last asked, without its words."""
-        return [news.what for news in self.session.news()]
-
-
-def ready() -> Talk:
-    """Have a session that has subscribed to everything, and whose output was taken."""
-    talk = Talk()
-    talk.hear(SUCCESS, AUTHENTICATED, market_data("265598"), market_data("8314@NYSE"))
-    talk.session.news()
-    assert talk.session.state is READY
-    return talk
-
-
-def market_data(target: str, **values: Any) -> bytes:
-    """Make a frame of market data as the broker writes it."""
-    return json.dumps({"topic": f"smd+{target}", **values}, separators=(",", ":")).encode()
-
+from recorder.protocol.connection_states import LOST, OPENED, READY, WELCOMED
+from recorder.protocol.streams import SILENCE, News
+from recorder.protocol.subscriptions import RETRY_MOST, streams_of
 
 # ------------------------------------------------------------------ streams
 
@@ -307,7 +243,7 @@ def test_a_refused_stream_is_asked_for_after_growing_pauses() -> None:
         pauses.append(next(seconds for seconds in range(1, 1000) if "sor+{}" in talk.wait(1)))
 
     assert [1, 2, 4, 8, 16, 32, 64, 128, 256, RETRY_MOST, RETRY_MOST, RETRY_MOST] == pauses
-    assert ["refused"] * 12 == talk.said()
+    assert ["refused", "subscribed"] * 12 == talk.said()
 
 
 def test_a_refusal_names_its_topic_and_the_pause() -> None:
@@ -355,9 +291,9 @@ def test_refused_market_data_is_asked_for_again_and_not_taken_for_data(refusal: 
     talk.said()
     talk.hear(refusal)
 
-    assert [SMD] == talk.wait(29)
-    talk.wait(1)
-    assert ["refused", "no_data"] == talk.said()
+    assert ["umd+265598+{}", SMD] == talk.wait(29), "it may have a market data line, and send nothing"
+    talk.wait(2)
+    assert ["refused", "subscribed", "no_data"] == talk.said()
 
 
 @pytest.mark.parametrize(
@@ -394,10 +330,13 @@ def test_a_contract_without_data_is_said_once(frame: bytes) -> None:
     assert [] == talk.said()
     talk.wait(1)
 
-    assert [News("no_data", "no data for smd+8314@NYSE", "market_data")] == talk.session.news()
+    why = "no data for smd+8314@NYSE within 30 s: a wrong contract, or no market data line is free"
+    assert [News("no_data", why, "market_data")] == talk.session.news()
+    assert [("market_data", 8314, "subscription_refused", 1000.0, None)] == talk.gaps()
     assert not talk.session.hears_all
-    talk.wait(100)
-    assert [] == talk.said()
+    assert ["umd+8314@NYSE+{}", SMD_NYSE] == [text for text in talk.wait(70) if text != "tic"]
+    assert ["subscribed", "no_data"] == talk.said()
+    assert [] == talk.gaps()
 
 
 def test_contracts_with_data_are_not_spoken_of() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recorder.protocol.ledger import INFORMATION, Cause, Closed, Gap, Ledger, begin_session, read_gap
+from recorder.protocol.ledger import INFORMATION, Cause, Closed, Ending, Gap, Ledger, begin_session, read_gap
 from recorder.protocol.marks import decode_mark, encode_mark
 
 HOLES = [cause for cause in get_args(Cause) if cause not in INFORMATION]
@@ -150,8 +150,9 @@ def test_information_is_noted_and_never_open() -> None:
 
 def test_a_session_begins_where_the_last_one_ended() -> None:
     """What was open is closed there, and what is subscribed is missing since."""
-    ledger = Ledger([Gap("market_data", 8314, 50, "stale", "silent")])
-    marks = begin_session(ledger, ["market_data", "orders"], last=100, cause="process_down", evidence="killed")
+    ending = Ending(100, (Gap("market_data", 8314, 50, "stale", "silent"),), "process_down", "killed")
+    ledger = Ledger(ending.open_gaps)
+    marks = begin_session(ledger, ["market_data", "orders", "market_data"], ending=ending)
 
     assert [
         Closed(Gap("market_data", 8314, 50, "stale", "silent"), 100),

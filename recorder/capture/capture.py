@@ -1,8 +1,7 @@
 """The capture: one session of recording, from the first REST call to the last row in Parquet.
 
 1. What comes in is journaled first, and looked at after that.
-2. The first connection must succeed, so that a mistake shows at once; after it, the capture goes on until it is told
-   to stop, whatever the gateway does.
+2. It goes on until it is told to stop, whatever the gateway does once it was reached (`connection`).
 3. A failing archiver is reported and started again; a failing journal ends the capture at once.
 """
 
@@ -11,36 +10,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
-import msgspec
 from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.capture.archiver_process import ArchiverProcess, trouble
-from recorder.capture.conversation import Conversation, Errand
+from recorder.capture.connection import Connection
 from recorder.capture.diary import Diary
 from recorder.capture.journal import Journal, Limits
 from recorder.capture.oversight import Oversight, oversee, overseen
 from recorder.capture.place import Place
-from recorder.capture.rest import Rest, tls_context
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Counters, Space, Status
 from recorder.capture.upkeep import Upkeep
-from recorder.errors import DiskError, GatewayError, RecorderError
-from recorder.protocol.client_session import ClientSession, News, Stream, Timing
+from recorder.errors import DiskError, RecorderError
 from recorder.protocol.health import TopicHealth
+from recorder.protocol.ledger import Ledger, begin_session
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
+from recorder.protocol.subscriptions import Stream
 
 _log = logging.getLogger(__name__)
-_BACKOFF_MOST: Final = 60.0
-_PRIME_AGAIN: Final = 5.0  # the broker's pacing rule for orders: one call in 5 s
 _ARCHIVE_WITHIN: Final = 15.0
 
 
@@ -59,19 +54,16 @@ class Capture:
 
     def __init__(self, settings: CaptureSettings, place: Place, streams: list[Stream]) -> None:
         self.counters = Counters()
+        self.ledger = Ledger(() if place.ending is None else place.ending.open_gaps)
         self._settings = settings
         self._place = place
         self._streams = streams
         self._masker = Masker()
-        self._tls = tls_context(settings.gateway, ca=settings.ca, insecure=settings.insecure)
         self._stop = asyncio.Event()
         self._why = "stopped"
         self._fatal: RecorderError | None = None
-        self._conversation: Conversation | None = None
-        self._was_connected = False
-        self._was_ready = False
         self._loop = asyncio.get_running_loop()
-        self._rest: Rest
+        self._connection = Connection(settings, masker=self._masker, counters=self.counters, stop=self._stop)
         self._journal: Journal
         self._archiver: ArchiverProcess
         self._oversight: Oversight
@@ -89,25 +81,29 @@ class Capture:
         """Whether it was told to stop."""
         return self._stop.is_set()
 
+    def health(self) -> tuple[TopicHealth, ...]:
+        """Say how each topic and each stream is."""
+        return self._connection.health()
+
+    def change_streams(self, streams: list[Stream]) -> None:
+        """Record these streams from now on, without a new connection."""
+        self._streams = streams
+        self._connection.change_streams(streams)
+
     def status(self) -> Status:
         """Give the last look at it, which is at most a second old."""
         return self._oversight.latest
-
-    def health(self) -> tuple[TopicHealth, ...]:
-        """Say how the topics are that were asked for."""
-        return ()
 
     async def run(self, *, stop_at: datetime | None = None, watch: Callable[[Status], None] | None = None) -> Outcome:
         """Record until stopped, or until `stop_at`; `watch` is shown the status once a second.
 
         A `GatewayError` means that the first connection failed, a `DiskError` that the journal did.
         """
-        self._rest = Rest(self._settings.gateway, tls=self._tls)
         try:
-            await self._prime()  # before anything is written: a gateway that is away leaves no trace
+            await self._connection.prime()  # before anything is written: a gateway that is away leaves no trace
             await self._record(stop_at, watch)
         finally:
-            await self._rest.close()
+            await self._connection.close()
         counters = self.counters
         return Outcome(
             self._place.session, counters.received, dict(counters.archived), counters.digests, counters.flushes
@@ -118,6 +114,8 @@ class Capture:
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
+        self._begin_session()
+        self._connection.begin(self._journal, self._streams, self.ledger)
         self._oversight = oversee(
             self._settings,
             self._place,
@@ -127,16 +125,25 @@ class Capture:
             health=self.health,
             watch=watch,
         )
-        self._mark("session_started", predecessor=self._place.predecessor_note, streams=len(self._streams))
         async with overseen(self._oversight):
             await self._archiver.start()
             scheduler = self._schedule(stop_at)
             try:
                 await self._oversight.start(scheduler)
-                await self._stay_connected()
+                await self._connection.stay()
+                if self._fatal is not None:
+                    raise self._fatal
             finally:
                 scheduler.shutdown(wait=False)
                 await self._wind_down()
+
+    def _begin_session(self) -> None:
+        """Note who was before, and what is missing since: together, so that nobody ever sees only half of it."""
+        place = self._place
+        marks = [encode_mark("session_started", predecessor=place.predecessor_note, streams=len(self._streams))]
+        if place.ending is not None:
+            marks += begin_session(self.ledger, [stream.topic for stream in self._streams], ending=place.ending)
+        self._journal.note_together(marks)
 
     def _open_journal(self) -> Journal:
         settings = self._settings
@@ -163,10 +170,11 @@ class Capture:
             timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
         scheduler.add_listener(lambda event: _log.error("a scheduled job failed: %s", event.exception), EVENT_JOB_ERROR)
-        scheduler.add_job(self._journal.rotate, "interval", seconds=self._settings.flush_every, id="flush")
-        scheduler.add_job(self._tickle, "interval", seconds=self._settings.tickle_every, id="tickle")
+        scheduler.add_job(_on_loop(self._journal.rotate), "interval", seconds=self._settings.flush_every, id="flush")
+        scheduler.add_job(self._connection.tickle, "interval", seconds=self._settings.tickle_every, id="tickle")
+        scheduler.add_job(_on_loop(self._connection.look), "interval", seconds=1, id="look")
         if stop_at is not None:
-            scheduler.add_job(self.stop, "date", run_date=stop_at, args=["the time is up"], id="stop")
+            scheduler.add_job(_on_loop(self.stop), "date", run_date=stop_at, args=["the time is up"], id="stop")
         if self._settings.compact_after is not None:
             upkeep = Upkeep(
                 self._place.data, self._place.boundary, after=self._settings.compact_after, scheduler=scheduler
@@ -174,95 +182,6 @@ class Capture:
             upkeep.plan(datetime.now(UTC))
         scheduler.start()
         return scheduler
-
-    async def _stay_connected(self) -> None:
-        failures = 0
-        while not self._stop.is_set():
-            self._was_ready = False
-            try:
-                if self._was_connected:
-                    await self._prime()
-                await self._converse()
-            except GatewayError as exc:
-                if not self._was_connected:
-                    raise
-                _log.warning("%s", exc)
-                self.counters.problem = str(exc)
-            failures = 0 if self._was_ready else failures + 1
-            if not self._stop.is_set():
-                self.counters.state = "reconnecting"
-                pause = min(self._settings.reconnect_delay * 2 ** min(failures, 10), _BACKOFF_MOST)
-                await _wait(self._stop, pause * random.uniform(0.8, 1.2))
-        if self._fatal is not None:
-            raise self._fatal
-
-    async def _prime(self) -> None:
-        """Do by REST what the gateway wants before a socket is opened."""
-        tickle = await self._rest.tickle()
-        self._masker.learn(tickle.session)
-        if tickle.authenticated is False and self._settings.login:
-            await self._rest.log_in(compete=self._settings.compete)
-        elif tickle.authenticated is False and not self._was_connected:
-            raise GatewayError(
-                f"the gateway at {self._settings.gateway} has no brokerage session",
-                hint="log in at its page in a browser, or let the recorder open the session with --login",
-            )
-        self._token = tickle.session
-        await self._rest.accounts()
-
-    async def _converse(self) -> None:
-        """Hold one connection until it ends, for whatever reason."""
-        settings = self._settings
-        timing = Timing(
-            settings.renew_every, settings.tickle_every, settings.heartbeat_timeout, settings.reconnect_delay
-        )
-        session = ClientSession(self._streams, timing=timing, token=self._token, now=self._loop.time())
-        cookies = {**self._rest.cookies(), "api": msgspec.json.encode({"session": self._token}).decode()}
-        for value in cookies.values():
-            self._masker.learn(value)
-        self._conversation = Conversation(session, self._journal, on_frame=self._count, on_news=self._on_news)
-        await self._conversation.open(settings.gateway, cookies=cookies, tls=self._tls)
-        self._was_connected = True
-        self.counters.problem = None
-        if not self.stopping:
-            self.counters.state = "connected"
-        if self._journal.under_pressure:
-            self._conversation.pause()
-        await self._conversation.hold(self._stop)
-
-    def _count(self) -> None:
-        self.counters.received += 1
-
-    def _on_news(self, news: News) -> Errand | None:
-        if news.what == "ready":
-            self._was_ready = True
-            self.counters.state = "recording"
-            self._mark("logged_in")
-            return self._snapshot_orders() if "orders" in self._settings.topic else None
-        return self._tickle() if news.what == "refused" else None
-
-    async def _snapshot_orders(self) -> None:
-        """Record today's orders: the stream tells changes only."""
-        for _ in range(2):
-            try:
-                answer = await self._rest.orders()
-            except GatewayError as exc:
-                _log.warning("no snapshot of the orders: %s", exc)
-                return
-            self._journal.note(answer, "rest")
-            if b'"snapshot":false' not in answer.replace(b" ", b""):
-                return
-            await asyncio.sleep(_PRIME_AGAIN)
-
-    async def _tickle(self) -> None:
-        """Keep the login alive; a failure shows in the log, and the heartbeat decides about the connection."""
-        try:
-            tickle = await self._rest.tickle()
-            await self._rest.accounts()
-        except GatewayError as exc:
-            _log.warning("%s", exc)
-            return
-        self._masker.learn(tickle.session)
 
     def _hear(self, said: dict[str, Any]) -> None:
         """Take in what the archiver says."""
@@ -297,13 +216,13 @@ class Capture:
     def _on_pressure(self, high: bool) -> None:  # noqa: FBT001  the journal's callback
         self._mark("backpressure", high=high, unwritten=self._journal.unwritten)
         _log.warning("the disk is too slow: reading %s", "pauses" if high else "goes on")
-        if self._conversation is not None:
-            (self._conversation.pause if high else self._conversation.resume)()
+        self._connection.press(high)
 
     def _mark(self, event: Event, **details: Any) -> None:
         self._journal.note(encode_mark(event, **details))
 
     async def _wind_down(self) -> None:
+        self._connection.end()
         self._mark("session_stopped", reason=self._why)
         try:
             await self._journal.close()
@@ -331,8 +250,10 @@ def stop_on_signals(capture: Capture) -> None:
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+def _on_loop(job: Callable[..., None]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Let a scheduled function run on the event loop: a plain one would run in a thread, beside what it changes."""
+
+    async def run(*args: Any) -> None:
+        job(*args)
+
+    return run

@@ -11,13 +11,19 @@ from typing import Any, Final
 from websockets.exceptions import ConnectionClosed
 
 from recorder.capture.journal import Journal
+from recorder.capture.status import Counters
 from recorder.capture.wire import Wire, open_wire
-from recorder.protocol.client_session import LOST, MARKET_DATA, ClientSession, News
+from recorder.protocol.client_session import MARKET_DATA, ClientSession
+from recorder.protocol.connection_states import LOST
 from recorder.protocol.marks import encode_mark
+from recorder.protocol.streams import News
 
 _log = logging.getLogger(__name__)
 _SEND_WITHIN: Final = 2.0
 _EXPECTED: Final = frozenset({"welcomed", "ready"})
+_LOOKS: Final = 1_000
+"""Frames a second that the session looks into. Of faster market data it is told the last of each stream, later."""
+_LOOK_EVERY: Final = 1.0
 
 Errand = Coroutine[Any, Any, None]
 
@@ -25,8 +31,7 @@ Errand = Coroutine[Any, Any, None]
 class Conversation:
     """Journals all that one connection brings, and says what the session wants said.
 
-    `on_frame` is called for each received frame, after it was journaled. `on_news` may give an errand, which runs
-    beside the conversation and ends with it.
+    `on_news` may give an errand, which runs beside the conversation and ends with it.
     """
 
     def __init__(
@@ -34,22 +39,34 @@ class Conversation:
         session: ClientSession,
         journal: Journal,
         *,
-        on_frame: Callable[[], None],
+        counters: Counters,
         on_news: Callable[[News], Errand | None],
     ) -> None:
         self.wire: Wire | None = None
         self._session = session
+        self._streams = session.streams
         self._journal = journal
-        self._on_frame = on_frame
+        self._counters = counters
         self._on_news = on_news
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._errands: set[asyncio.Task[None]] = set()
+        self._looks = _LOOKS
+        self._look_at = 0.0
+        self._passed: dict[bytes, tuple[int, int, bytes]] = {}
+        self._received = counters.received
+        self._looked = 0
 
-    async def open(self, gateway: str, *, cookies: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
-        """Open the connection; `GatewayError` if it does not open."""
+    async def open(self, gateway: str, *, cookies: Mapping[str, str], tls: ssl.SSLContext | None, token: str) -> None:
+        """Open the connection; `GatewayError` if it does not open. `token` is the session that it belongs to."""
         self._journal.begin_connection()
-        self.wire = await open_wire(gateway, sink=self._receive, cookies=cookies, tls=tls)
+        self._session.opened(token, self._loop.time())  # frames may come before the opening is over
+        try:
+            self.wire = await open_wire(gateway, sink=self._receive, cookies=cookies, tls=tls)
+        except BaseException as exc:
+            self._session.closed(str(exc) or type(exc).__name__)
+            self._journal_marks()
+            raise
         self._journal.note(encode_mark("connected", gateway=gateway))
         _log.info("connected to %s", gateway)
 
@@ -63,6 +80,10 @@ class Conversation:
         if self.wire is not None:
             self.wire.resume()
 
+    def wake(self) -> None:
+        """Say soon what the session has to say."""
+        self._wake.set()
+
     async def hold(self, stop: asyncio.Event) -> None:
         """Talk until the connection ends, the session is lost, or `stop` is set; then leave."""
         wire = self.wire
@@ -72,7 +93,7 @@ class Conversation:
         try:
             while not closed.done() and not stopped.done() and self._session.state is not LOST:
                 await self._turn(wire, closed, stopped)
-            self._tell_news()  # why it was lost, say
+            self._tell()  # why it was lost, say
         finally:
             for task in (closed, stopped, *self._errands):
                 task.cancel()
@@ -80,17 +101,20 @@ class Conversation:
 
     async def _turn(self, wire: Wire, closed: asyncio.Task[None], stopped: asyncio.Task[Any]) -> None:
         """Say what is to be said, then wait until something happens or is due."""
-        session = self._session
+        session, now = self._session, self._loop.time()
         self._wake.clear()
-        session.tick(self._loop.time())
-        self._tell_news()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_EVERY
+            self.catch_up()
+        session.tick(now)
+        self._tell()
         for text in session.texts():
             if not await self._send(wire, text):
                 return
         if session.state is LOST:
             return
         wake = asyncio.create_task(self._wake.wait())
-        pause = max(0.0, session.deadline - self._loop.time())
+        pause = max(0.0, min(session.deadline, self._look_at) - self._loop.time())
         await asyncio.wait({closed, stopped, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         wake.cancel()
 
@@ -105,6 +129,7 @@ class Conversation:
 
     async def _leave(self, wire: Wire, stop: asyncio.Event) -> None:
         """Unsubscribe, and read the socket to its end."""
+        self.catch_up()
         for text in self._session.farewell():
             try:
                 if not await asyncio.wait_for(self._send(wire, text), _SEND_WITHIN):
@@ -113,21 +138,45 @@ class Conversation:
                 break  # it does not read; closing has a time limit of its own
         await wire.close()
         reason = "stopped" if stop.is_set() else wire.close_reason or "the connection ended"
+        if stop.is_set():
+            self._session.stopped(self._loop.time())
+        else:
+            self._session.closed(f"{reason} (code {wire.close_code})")
+        self._journal_marks()
         self._journal.note(encode_mark("disconnected", code=wire.close_code, reason=reason))
         level = logging.INFO if stop.is_set() else logging.WARNING
         _log.log(level, "disconnected (%s)", reason)
 
     def _receive(self, data: bytes, code: int) -> None:
         """Take a frame from the wire: journal it, then let the session look at it if it may matter to it."""
-        self._journal.append(data, code)
-        self._on_frame()
-        session = self._session
-        if session.hears_all or data.rfind(MARKET_DATA) < 0:
-            session.received(data, self._loop.time())
-            if session.has_output:
-                self._wake.set()
+        frame = self._journal.append(data, code)
+        self._counters.received += 1
+        at = data.rfind(MARKET_DATA)
+        if at >= 0 and self._looks <= 0 and not self._streams.unheard:
+            self._passed[data[at:]] = frame
+            return
+        self._looks -= 1
+        self._looked += 1
+        self._session.received(data, self._loop.time())
+        if self._session.has_output:
+            self._wake.set()
 
-    def _tell_news(self) -> None:
+    def catch_up(self) -> None:
+        """Tell the session of the frames that it has not looked into, and let it look into some again."""
+        passed, self._passed = self._passed, {}
+        counters = self._counters
+        count, self._looked, self._received = (
+            counters.received - self._received - self._looked,
+            0,
+            counters.received,
+        )
+        self._looks = _LOOKS
+        if passed:
+            self._session.passed(passed.values(), count, self._loop.time())
+
+    def _tell(self) -> None:
+        """Journal what happened to the gaps, and pass on what happened."""
+        self._journal_marks()
         for news in self._session.news():
             if news.what == "subscribed":
                 self._journal.note(encode_mark("subscribed", topic=news.topic, text=news.text))
@@ -138,3 +187,7 @@ class Conversation:
                 task = asyncio.create_task(errand)
                 self._errands.add(task)
                 task.add_done_callback(self._errands.discard)
+
+    def _journal_marks(self) -> None:
+        for mark in self._session.marks():
+            self._journal.note(mark)

@@ -12,11 +12,12 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import NamedTuple
@@ -137,16 +138,18 @@ class Journal:
         slowest, self._writer.slowest = self._writer.slowest, [0]
         return slowest[0] / 1e6
 
-    def append(self, data: bytes, code: int) -> None:
-        """Take a frame; `code` says its kind and opcode (`segment.code_of`)."""
+    def append(self, data: bytes, code: int) -> tuple[int, int, bytes]:
+        """Take a frame; `code` says its kind and opcode (`segment.code_of`). Give it stamped: (ts_recv, code, data)."""
         ts = self._now() // 1000
         if not self._day.start <= ts < self._day.end:
             self.rotate()
             self._day = self._boundary.day_of(ts)
-        self._frames.append((ts, code, data))
+        frame = ts, code, data
+        self._frames.append(frame)
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_later(self._gather, self._hand_over)
+        return frame
 
     def begin_connection(self) -> None:
         """Count the frames from now on to the session's next connection."""
@@ -158,6 +161,15 @@ class Journal:
         self.append(data, code_of(kind, op))
         if kind == "mark":
             self._on_mark(data)
+
+    def note_together(self, marks: Sequence[bytes]) -> None:
+        """Take marks that reach the disk together or not at all: in one batch, with one stamp."""
+        self._hand_over()
+        self.note(marks[0])
+        ts, code, _ = self._frames[-1]
+        self._frames += [(ts, code, mark) for mark in marks[1:]]
+        for mark in marks[1:]:
+            self._on_mark(mark)
 
     def rotate(self) -> None:
         """End the open segment; the next frame begins another. Does nothing while the segment is empty."""
@@ -236,15 +248,16 @@ class _Writer(threading.Thread):
             while self._step():
                 pass
         except OSError as exc:
-            self._fail(exc.strerror or str(exc))
+            self._fail(exc.strerror or str(exc), full=exc.errno in (errno.ENOSPC, errno.EDQUOT))
         except BaseException as exc:
             self._fail(repr(exc))  # a defect; a journal that stands still must not look as if it wrote
             raise
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, *, full: bool = False) -> None:
         self.failure = DiskError(
             f"the journal cannot be written: {self._path}: {why}",
             hint="free or replace the disk, then start the capture again: what was written before is safe",
+            full=full,
         )
         self.notify()
 

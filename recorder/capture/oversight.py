@@ -67,7 +67,7 @@ class Oversight:
             await self.web.start(host, port)
             _log.info("the page is at http://%s:%s/", f"[{host}]" if ":" in host else host, self.web.port)
         await self._write()
-        scheduler.add_job(self._look, "interval", seconds=1, id="look")
+        scheduler.add_job(self._look, "interval", seconds=1, id="oversight")
         scheduler.add_job(self._write, "interval", seconds=_FILE_EVERY, id="status_file")
 
     async def stop(self, *, failure: BaseException | None) -> None:
@@ -90,7 +90,7 @@ class Oversight:
     def _alerts(self) -> bool:
         return bool(self._settings.alert_command or self._settings.alert_url)
 
-    def _look(self) -> None:
+    async def _look(self) -> None:  # a coroutine, for APScheduler runs plain functions in a thread
         self.latest = self._observer.look()
         self.history.add(self.latest)
         if self._watch is not None:

@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from recorder.capture.status import GapStatus
 from recorder.protocol.days import DayBoundary
+from recorder.protocol.ledger import Ending
 
 
 class Place(NamedTuple):
     """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before.
 
-    `earlier_gaps` are the recorder's gaps of the last day, to be shown.
+    `ending` is how the session before ended; None if there was none. `earlier_gaps` are the recorder's gaps of the last
+    day, to be shown.
     """
 
     data: Path
@@ -23,6 +25,7 @@ class Place(NamedTuple):
     journal: Path
     session: str
     predecessor: tuple[str, int] | None
+    ending: Ending | None = None
     earlier_gaps: tuple[GapStatus, ...] = ()
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from recorder.capture.settings import CaptureSettings
 from recorder.errors import UsageError
-from recorder.protocol.client_session import Stream, streams_of
 from recorder.protocol.fields import field_ids
+from recorder.protocol.subscriptions import Stream, streams_of
 from recorder.protocol.topics import Topics
 
 

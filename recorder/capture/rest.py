@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from urllib.parse import urlsplit
 import aiohttp
 import msgspec
 
-from recorder.errors import GatewayError, SettingError
+from recorder.errors import GatewayAway, GatewayError, SettingError
+from recorder.protocol.pacing import PENALTY, Pacer
 
 ORDERS: Final = "/iserver/account/orders"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 _UNAUTHORIZED: Final = 401
+_TOO_MANY: Final = 429
 
 
 class Tickle(msgspec.Struct, frozen=True):
@@ -46,11 +49,14 @@ def tls_context(base_url: str, *, ca: Path | None, insecure: bool) -> ssl.SSLCon
 class Rest:
     """A client of the gateway's REST calls, for one capture.
 
-    Every method raises `GatewayError` when the gateway is away, refuses, or answers what no gateway answers.
+    Every method raises `GatewayError` when the gateway refuses, or answers what no gateway answers, and `GatewayAway`
+    when nobody answers. Calls wait for their turn, so that none is above the broker's limits.
     """
 
     def __init__(self, base_url: str, *, tls: ssl.SSLContext | None) -> None:
         self.base_url = base_url.rstrip("/")
+        self._pacer = Pacer()
+        self._now = asyncio.get_running_loop().time
         # Without `unsafe`, aiohttp drops cookies of a gateway that is reached by its IP address.
         self._http = aiohttp.ClientSession(
             cookie_jar=aiohttp.CookieJar(unsafe=True),
@@ -65,6 +71,11 @@ class Rest:
     def cookies(self) -> dict[str, str]:
         """Give the cookies that the gateway has set."""
         return {cookie.key: cookie.value for cookie in self._http.cookie_jar}
+
+    @property
+    def tickle_barred(self) -> bool:
+        """Whether the broker has refused `/tickle` for too many calls: then the last token has to do."""
+        return self._pacer.barred("/tickle", self._now()) is not None
 
     async def tickle(self) -> Tickle:
         """Keep the session alive and learn its token."""
@@ -86,8 +97,7 @@ class Rest:
     async def orders(self) -> bytes:
         """Take a snapshot of today's orders, as a recorded REST answer: request line, newline, body.
 
-        The first answer of a session is not primed and says so, hence up to two calls, five seconds apart at the least
-        by the broker's pacing rule; a snapshot that is not primed after that is given as it is.
+        The first answer of a session is not primed and says so (`"snapshot":false`).
         """
         return f"GET {ORDERS}\n".encode() + await self._bytes("GET", ORDERS)
 
@@ -103,6 +113,7 @@ class Rest:
 
     async def _bytes(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         url = self.base_url + path
+        await self._turn(path)
         try:
             async with self._http.request(method, url, json=body, headers={"User-Agent": "ibkr-recorder"}) as response:
                 data = await response.read()
@@ -112,14 +123,24 @@ class Rest:
                 hint="a gateway's own certificate is self-signed: name it with --ca FILE, or use --insecure",
             ) from exc
         except TimeoutError as exc:
-            raise GatewayError(f"{url} did not answer in time", hint=self._address_hint()) from exc
+            raise GatewayAway(f"{url} did not answer in time", hint=self._address_hint()) from exc
         except (aiohttp.ClientError, OSError) as exc:
-            raise GatewayError(f"no gateway at {self.base_url}: {_reason(exc)}", hint=self._address_hint()) from exc
+            raise GatewayAway(f"no gateway at {self.base_url}: {_reason(exc)}", hint=self._address_hint()) from exc
         if response.status == _UNAUTHORIZED:
             raise GatewayError(f"the gateway at {self.base_url} is not logged in", hint=self._login_hint())
+        if response.status == _TOO_MANY:
+            self._pacer.bar(path, self._now())
+            raise GatewayError(f"{method} {url} was called too often; it is left alone for {PENALTY / 60:g} minutes")
         if response.status >= 400:  # noqa: PLR2004  HTTP's own limit
             raise GatewayError(f"{method} {url} failed with HTTP {response.status}{_error_of(data)}")
         return data
+
+    async def _turn(self, path: str) -> None:
+        """Wait until a call may be made; `GatewayError` if the broker has barred it for a time."""
+        barred = self._pacer.barred(path, self._now())
+        if barred is not None:
+            raise GatewayError(f"{self.base_url}{path} was called too often; it is left alone for {barred:.0f} s yet")
+        await asyncio.sleep(self._pacer.reserve(path, self._now()))
 
     def _login_hint(self) -> str:
         address = urlsplit(self.base_url)

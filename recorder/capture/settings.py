@@ -68,6 +68,9 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     heartbeat_timeout: Annotated[Duration, Meta(description="No heartbeat for this long means a dead connection.")] = (
         25.0
     )
+    stale_after: Annotated[
+        Duration, Meta(description="No market data for this long is looked into: ask again, then connect again.")
+    ] = 60.0
     reconnect_delay: Annotated[
         Duration, Meta(description="First wait before connecting again; it doubles with each failure.")
     ] = 1.0
@@ -189,6 +192,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "renew_every": _LONGER_THAN_0,
     "tickle_every": _LONGER_THAN_0,
     "heartbeat_timeout": _LONGER_THAN_0,
+    "stale_after": _LONGER_THAN_0,
     "reconnect_delay": _LONGER_THAN_0,
     "compact_after": _Rule(lambda value: value is None or value > 0, "use a duration, such as 1h, or never"),
     "http": _Rule(_is_http_address, _ADDRESS),

@@ -13,7 +13,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidURI
 from websockets.frames import Frame, Opcode
 
-from recorder.errors import GatewayError
+from recorder.errors import GatewayAway, GatewayError
 from recorder.protocol.segment import IN_BINARY, IN_TEXT
 
 Sink = Callable[[bytes, int], None]
@@ -65,7 +65,7 @@ class Wire(ClientConnection):
 
 
 async def open_wire(base_url: str, *, sink: Sink, cookies: Mapping[str, str], tls: ssl.SSLContext | None) -> Wire:
-    """Open the WebSocket of a gateway's base URL; `GatewayError` if it does not open."""
+    """Open the WebSocket of a gateway's base URL; `GatewayError` if it is refused, `GatewayAway` if nobody answers."""
     address = urlsplit(base_url)
     scheme = "wss" if address.scheme == "https" else "ws"
     url = urlunsplit((scheme, address.netloc, f"{address.path.rstrip('/')}/ws", "", ""))
@@ -84,7 +84,9 @@ async def open_wire(base_url: str, *, sink: Sink, cookies: Mapping[str, str], tl
             open_timeout=15,
             close_timeout=_CLOSE_TIMEOUT,
         )
-    except (OSError, TimeoutError, InvalidHandshake, InvalidMessage, InvalidURI) as exc:
+    except (OSError, TimeoutError) as exc:
+        raise GatewayAway(f"the gateway's WebSocket at {url} does not open: {exc}") from exc
+    except (InvalidHandshake, InvalidMessage, InvalidURI) as exc:
         raise GatewayError(f"the gateway's WebSocket at {url} does not open: {exc}") from exc
     assert isinstance(connection, Wire), "it was made by our factory"
     return connection

@@ -1,272 +1,316 @@
-"""Our side of one connection: what to send and when, and what the frames say about the connection's health.
+"""Our side of the gateway, over all connections of a capture: what to send and when, and what is missing meanwhile.
 
-1. No I/O and no clock. Frames come in with `now` (seconds of a clock that never steps); `texts` and `news` are taken
-   out, and `deadline` says when to call `tick` next.
+1. No I/O and no clock. Frames come in with `now` (seconds of a clock that never steps); `texts`, `news` and `marks` are
+   taken out, and `deadline` says when to call `tick` next.
 2. Nothing is subscribed before `system` says success, and brokerage topics not before `sts` says authenticated: what is
    sent earlier vanishes without an error (measured by clients).
 3. What it may send: subscribe, unsubscribe, `tic`, the session message. Nothing else has a way out of here.
-
-| state | what comes | next state | what follows |
-|---|---|---|---|
-| OPENED | `waiting for session` | OPENED | the session message is sent |
-| OPENED | `system` with success | WELCOMED | topics that need no brokerage session are subscribed |
-| WELCOMED | `sts` authenticated | READY | all other topics are subscribed |
-| READY | `sts` not authenticated | WELCOMED | brokerage subscriptions count as ended |
-| any | no heartbeat for `heartbeat_timeout` | LOST | news: the socket is dead |
-| any | a `tic` of another session than ours | LOST | news: the login was renewed under the socket |
+4. States and what moves them are `connection_states`' table. Each stream's own fate is `streams`' business.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from enum import Enum
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
 
 import msgspec
 
-from recorder.protocol.envelope import read_json, wire_topic
-from recorder.protocol.topics import Topic
+from recorder.protocol.connection_states import AWAY, LOST, OPENED, READY, TRANSITIONS, WELCOMED, Event, State
+from recorder.protocol.envelope import read_json
+from recorder.protocol.health import TopicHealth
+from recorder.protocol.ledger import Cause, Ledger
+from recorder.protocol.streams import SILENCE, News, Streams, Timing
+from recorder.protocol.subscriptions import Stream
 
 MARKET_DATA: Final = b'"topic":"smd+'
 """What a frame of market data has in it; one written with more space is looked at as any other frame."""
-RETRY_MOST: Final = 300.0
-SILENCE: Final = 30.0
-"""Seconds after which a contract that sent nothing at all is worth a warning."""
-
-
-class State(Enum):
-    """How far the connection is."""
-
-    OPENED = "opened"
-    WELCOMED = "welcomed"
-    READY = "ready"
-    LOST = "lost"
-
-
-OPENED, WELCOMED, READY, LOST = State
-
-
-class Timing(NamedTuple):
-    """Seconds: settings of the same names."""
-
-    renew_every: float
-    tickle_every: float
-    heartbeat_timeout: float
-    reconnect_delay: float
-
-
-class Stream(NamedTuple):
-    """One thing to subscribe to. `key` is the wire topic that its frames will carry, `smd+265598`."""
-
-    topic: str
-    key: str
-    subscribe: str
-    cancel: str
-    brokerage: bool
-    renew: bool
-
-
-class News(NamedTuple):
-    """Something that happened to the connection: `what` as in the table, `text` for people."""
-
-    what: str
-    text: str
-    topic: str | None = None
-
-
-def streams_of(topics: Iterable[Topic], *, targets: Iterable[str], fields: Iterable[str]) -> list[Stream]:
-    """List the streams that the topics ask for; a target is a contract as the user writes it, `265598@NYSE`."""
-    listed = msgspec.json.encode(list(fields)).decode()
-    wanted = list(targets)
-    return [
-        Stream(
-            topic=topic.name,
-            key=f"{topic.prefixes[0]}+{target}" if target else topic.prefixes[0],
-            subscribe=asked.send.replace("{target}", target).replace("{fields}", listed),
-            cancel=asked.cancel.replace("{target}", target),
-            brokerage=asked.brokerage,
-            renew=asked.renew,
-        )
-        for topic in topics
-        if (asked := topic.subscription) is not None  # else it comes by itself
-        for target in (wanted if asked.per == "contract" else ("",))
-    ]
+LOOK_EVERY: Final = 1.0
 
 
 class ClientSession:
-    """Follows one connection. `token` is the session of `/tickle`, as the socket was opened with."""
+    """Follows the connections of one capture. `wall` is the wall clock at `now`, microseconds since the epoch.
 
-    def __init__(self, streams: Iterable[Stream], *, timing: Timing, token: str, now: float) -> None:
-        self.state = OPENED
+    `ledger` holds the gaps that are open already.
+    """
+
+    def __init__(
+        self, streams: Iterable[Stream], *, timing: Timing, now: float, wall: int, ledger: Ledger | None = None
+    ) -> None:
+        self.state: State = AWAY
         self.username: str | None = None
-        self._streams = list(streams)
+        self.streams = Streams(streams, ledger or Ledger(), timing=timing, now=now, wall=wall)
         self._timing = timing
+        self._look_every = min(LOOK_EVERY, timing.stale_after / 10)
+        self._paused = False
+        self._begin("", now)
+
+    def _begin(self, token: str, now: float) -> None:
+        """Forget the last connection."""
         self._token = token
-        self._texts: list[str] = []
-        self._news: list[News] = []
         self._sts: dict[str, Any] = {}
-        self._active: dict[str, Stream] = {}
-        self._silent: set[str] = set()
-        self._retries: dict[str, float] = {}
-        self._retry_at: dict[str, float] = {}
-        self._heartbeat_by = now + timing.heartbeat_timeout
-        self._tic_at = now + timing.tickle_every
-        self._renew_at: float | None = None
-        self._silence_at: float | None = None
+        self._denied = False
+        self._leaving = False
+        self._opened_at = self._last_at = self._ours_at = now
+        self._heartbeat_by = now + self._timing.heartbeat_timeout
+        self._tic_at = now + self._timing.tickle_every
+        self._look_at = now + self._look_every
+        self._login_by = math.inf
+
+    # ---------------------------------------------------------------- what is taken out
 
     @property
     def deadline(self) -> float:
-        """When `tick` has something to do; never, once the connection is lost."""
-        if self.state is LOST:
+        """When `tick` has something to do; never, without a connection that is of use."""
+        if self.state in (AWAY, LOST):
             return math.inf
-        dates = [self._heartbeat_by, self._tic_at, self._renew_at, self._silence_at, *self._retry_at.values()]
-        return min(date for date in dates if date is not None)
+        heartbeat = math.inf if self._paused else self._heartbeat_by
+        return min(heartbeat, self._tic_at, self._look_at, *self.streams.subscriptions.deadlines())
 
     @property
     def has_output(self) -> bool:
-        """Whether there is anything to take out, or the connection is lost."""
-        return bool(self._texts or self._news)
+        """Whether there is anything to take out."""
+        return bool(self.streams.subscriptions.texts or self.streams.news or self.streams.coverage.marks)
+
+    @property
+    def hears_all(self) -> bool:
+        """Whether each frame of market data matters: while a stream has not been heard, or is suspected."""
+        return self.streams.unheard
 
     def texts(self) -> list[str]:
         """Take out what is to be sent."""
-        texts, self._texts = self._texts, []
+        texts, self.streams.subscriptions.texts = self.streams.subscriptions.texts, []
         return texts
 
     def news(self) -> list[News]:
         """Take out what happened."""
-        news, self._news = self._news, []
+        news, self.streams.news = self.streams.news, []
         return news
 
-    @property
-    def hears_all(self) -> bool:
-        """Whether market data matters too: while a contract has not been heard."""
-        return bool(self._silent)
+    def marks(self) -> list[bytes]:
+        """Take out the marks of gaps that opened and closed."""
+        marks, self.streams.coverage.marks = self.streams.coverage.marks, []
+        return marks
+
+    def health(self, now: float) -> tuple[TopicHealth, ...]:
+        """Say how each topic and each stream is."""
+        return self.streams.health(now)
+
+    # ---------------------------------------------------------------- the connection
+
+    def opened(self, token: str, now: float) -> None:
+        """Begin with a connection; `token` is the session of `/tickle` that it is opened with."""
+        if self._go(Event.CONNECTED):
+            self._begin(token, now)
+
+    def closed(self, why: str) -> None:
+        """Take note that the connection has ended."""
+        ours, streams = self.state is LOST, self.streams
+        if not self._go(Event.CLOSED):
+            return
+        streams.convict()
+        topics = [topic for topic in streams.topics() if not ours or streams.coverage.gap(topic) is None]
+        streams.coverage.lose(topics, "disconnected", why, since=lambda _topic: self._last_at)
+        streams.end()
+        streams.subscriptions.texts.clear()
+
+    def farewell(self) -> list[str]:
+        """Give what to send before leaving: the broker keeps streams of a client that just goes, and counts them."""
+        self._leaving = True
+        self.streams.convict()
+        subscriptions = self.streams.subscriptions
+        return subscriptions.cancel(subscriptions.lines.values())
+
+    def stopped(self, now: float) -> None:
+        """End the recording, and every open gap with it."""
+        self.streams.coverage.end(now)
+
+    def paused(self, why: str, now: float) -> None:
+        """Expect nothing until `resumed`, for a reason of ours: the silence is not the gateway's then."""
+        self._paused = True
+        self.streams.coverage.pause(min(self._last_at, now), why)
+
+    def resumed(self, now: float) -> None:
+        """Expect frames again."""
+        self._paused = False
+        self._heartbeat_by = now + self._timing.heartbeat_timeout
+        self.streams.coverage.resume(now)
+
+    def clock(self, now: float, wall: int) -> None:
+        """Compare the wall clock, in microseconds, with the one that never steps."""
+        step = self.streams.coverage.clock(now, wall)
+        if step is not None:
+            self._say("clock_step", step)
+
+    def change_streams(self, streams: Iterable[Stream], now: float) -> None:
+        """Record these streams from now on: new ones are subscribed, those that are gone unsubscribed."""
+        self.streams.change(streams, now)
+        self._advance(now)
+
+    def snapshot_taken(self, topic: str, now: float) -> None:
+        """Take note that what REST knows of a topic was recorded, or cannot be had."""
+        self.streams.coverage.snapshots[topic] = now
+
+    # ---------------------------------------------------------------- what comes in
 
     def received(self, data: bytes, now: float) -> None:
-        """Look at a frame. Market data, as `MARKET_DATA` tells it, may be left out unless `hears_all`."""
-        if self.state is LOST:
+        """Look at a frame. Market data, as `MARKET_DATA` tells it, may come by `passed` instead unless `hears_all`."""
+        if self.state in (AWAY, LOST):
             return
-        if MARKET_DATA in data and b'"error"' not in data:
-            self._silent.discard(wire_topic(data) or "")
-            return
+        self._last_at = now
         frame = read_json(data)
         if type(frame) is not dict:
             return
         key = str(frame.get("topic"))
-        handle = _HANDLERS.get(key)
+        line = self.streams.lines.get(key)
         if "error" in frame:
-            self._refused(key, str(frame["error"]), now)
+            error = str(frame["error"])
+            error = error.replace(self._token, "…") if self._token else error  # it may be our own session message
+            if line is not None and line.active and line.ask_at is None:
+                self.streams.refused(line, error, now)
+            else:
+                self._say("error", f"the gateway says: {error}")
             return
-        self._silent.discard(key)
-        self._retries.pop(key, None)  # it flows: another refusal is a new one
+        if line is not None:
+            self.streams.heard(line, frame, now)
+        handle = _HANDLERS.get(key)
         if handle is not None:
             handle(self, frame, now)
         elif frame.get("message") == "waiting for session" and self.state is OPENED:
-            self._texts.append(msgspec.json.encode({"session": self._token}).decode())
+            self.streams.subscriptions.texts.append(msgspec.json.encode({"session": self._token}).decode())
+
+    def passed(self, latest: Iterable[tuple[int, int, bytes]], count: int, now: float) -> None:
+        """Take note of `count` frames of market data that nobody looked at; of each stream the last one is given."""
+        if self.state in (AWAY, LOST):
+            return
+        self._last_at = now
+        for error in self.streams.passed(latest, count, now):
+            self.received(error, now)
+
+    def tickled(self, token: str, *, authenticated: bool | None, now: float) -> None:
+        """`/tickle` was answered: by which session, and whether it has a brokerage session (None: not said)."""
+        if self.state in (AWAY, LOST):
+            return
+        self._compare(token, now)
+        self._denied = authenticated is False
+        self._advance(now)
 
     def tick(self, now: float) -> None:
         """Do what is due."""
-        if self.state is LOST:
+        if self.state in (AWAY, LOST):
             return
-        if now >= self._heartbeat_by:
-            self._lose("heartbeat_lost", f"no heartbeat for {self._timing.heartbeat_timeout:g} s")
+        if now >= self._heartbeat_by and not self._paused:
+            self._lose(Event.SILENCE, "heartbeat_lost", f"no heartbeat for {self._timing.heartbeat_timeout:g} s")
             return
         if now >= self._tic_at:
             self._tic_at = now + self._timing.tickle_every
             if self.state is not OPENED:
-                self._texts.append("tic")
-        if self._renew_at is not None and now >= self._renew_at:
-            self._renew_at = now + self._timing.renew_every
-            self._texts.extend(stream.subscribe for stream in self._active.values() if stream.renew)
-        if self._silence_at is not None and now >= self._silence_at:
-            self._silence_at = None
-            if self._silent:
-                self._news.append(News("no_data", f"no data for {', '.join(sorted(self._silent))}", "market_data"))
-                self._silent.clear()
-        for key in [key for key, at in self._retry_at.items() if now >= at]:
-            del self._retry_at[key]
-            if key in self._active:
-                self._texts.append(self._active[key].subscribe)
+                self.streams.subscriptions.texts.append("tic")
+        self.streams.due(now)
+        if now >= self._look_at:
+            self._look_at = now + self._look_every
+            self._look(now)
 
-    def farewell(self) -> list[str]:
-        """Give what to send before leaving: the broker keeps streams of a client that just goes, and counts them."""
-        texts = [stream.cancel for stream in self._active.values()]
-        self._streams.clear()
-        self._keep([])
-        return texts
+    def _look(self, now: float) -> None:
+        if now >= self._login_by:
+            self._login_by = math.inf
+            if self.state is WELCOMED:
+                self._lose_brokerage("not_authenticated", f"the gateway named no brokerage session in {SILENCE:g} s")
+        dead = None if self._paused else self.streams.look(now)
+        if dead is not None:
+            self._lose(Event.STALE, None, dead)
+
+    # ---------------------------------------------------------------- what the gateway says of itself
 
     def _on_system(self, frame: dict[str, Any], now: float) -> None:
         self._heartbeat_by = now + self._timing.heartbeat_timeout
-        if "success" in frame and self.state is OPENED:
-            self.state = WELCOMED
+        if "success" in frame and self._go(Event.WELCOME):
             self.username = str(frame["success"])
-            self._news.append(News("welcomed", "the gateway accepted the session"))
+            self._login_by = now + SILENCE
+            self._say("welcomed", "the gateway accepted the session")
             self._advance(now)
 
     def _on_status(self, frame: dict[str, Any], now: float) -> None:
         said = frame.get("args")
         if type(said) is not dict:
             return
+        competing = self._sts.get("competing") is True
         self._sts.update(said)  # it may come in pieces
-        if self._sts.get("competing") is True and said.get("competing") is True:
-            self._news.append(News("competing", "another program of the same user took the brokerage session"))
+        if said.get("competing") is True:
+            why = "another program of the same user took the brokerage session"
+            self._lose_brokerage("competing", why)
+            if not competing:
+                self._say("competing", why)
+        elif competing and said.get("competing") is False and self.state is READY:
+            self.streams.end(brokerage=True)  # whatever became of them meanwhile
+        if said.get("authenticated") is not None:
+            self._denied = False  # newer than what `/tickle` said
         self._advance(now)
 
-    def _on_tic(self, frame: dict[str, Any], _now: float) -> None:
+    def _on_tic(self, frame: dict[str, Any], now: float) -> None:
         session = frame.get("id")
-        if type(session) is str and session != self._token:
-            self._lose("session_rollover", "the login was renewed: this socket's subscriptions are dead")
+        if type(session) is str:
+            self._compare(session, now)
+
+    def _compare(self, session: str, now: float) -> None:
+        """Compare a session with ours; another one means that the login was renewed under the socket."""
+        if session == self._token:
+            self._ours_at = now
+            return
+        why = "the login was renewed: this socket's subscriptions are dead"
+        self._lose(Event.ROLLOVER, "session_rollover", why, not_before=self._ours_at)
 
     def _advance(self, now: float) -> None:
         """Move between WELCOMED and READY, and subscribe what may be subscribed there."""
-        authenticated = self._sts.get("authenticated") is True
-        if self.state is READY and not authenticated:
-            self.state = WELCOMED
-            self._keep([stream for stream in self._active.values() if not stream.brokerage])
-            self._news.append(News("not_authenticated", "the brokerage session is gone"))
-        elif self.state is WELCOMED and authenticated:
-            self.state = READY
-            self._news.append(News("ready", "the brokerage session is there"))
-        if self.state in (WELCOMED, READY):
-            for stream in self._streams:
-                if stream.key not in self._active and (self.state is READY or not stream.brokerage):
-                    self._subscribe(stream, now)
+        authenticated = self._sts.get("authenticated") is True and not self._denied
+        if not authenticated and (self._denied or self._sts.get("authenticated") is False):
+            why = "the brokerage session is gone"
+            if self._sts.get("competing") is not True:
+                self._lose_brokerage("not_authenticated", why)
+            if self._go(Event.LOGOUT):
+                self.streams.end(brokerage=True)
+                self._say("not_authenticated", why)
+        elif authenticated and self._go(Event.LOGIN):
+            self._say("ready", "the brokerage session is there")
+        if self.state in (WELCOMED, READY) and not self._leaving:
+            self.streams.subscribe(now, brokerage=self.state is READY)
 
-    def _subscribe(self, stream: Stream, now: float) -> None:
-        self._active[stream.key] = stream
-        self._texts.append(stream.subscribe)
-        self._news.append(News("subscribed", stream.subscribe, stream.topic))
-        if stream.renew:
-            self._silent.add(stream.key)
-            self._renew_at = self._renew_at or now + self._timing.renew_every
-            self._silence_at = now + SILENCE
+    # ---------------------------------------------------------------- losing
 
-    def _keep(self, streams: Iterable[Stream]) -> None:
-        """Go on with these streams only: what waits for others, waits for nothing."""
-        self._active = {stream.key: stream for stream in streams}
-        self._silent &= self._active.keys()
-        self._retries = {key: pause for key, pause in self._retries.items() if key in self._active}
-        self._retry_at = {key: at for key, at in self._retry_at.items() if key in self._active}
-        if not any(stream.renew for stream in self._active.values()):
-            self._renew_at = None
+    def _lose_brokerage(self, cause: Cause, why: str) -> None:
+        topics = self.streams.topics(brokerage=True)
+        self.streams.coverage.lose(topics, cause, why, since=self._since())
 
-    def _refused(self, key: str, error: str, now: float) -> None:
-        """Try a refused stream again, after pauses that grow to `RETRY_MOST` (cured 17 of 20 refusals of `sor`)."""
-        if self._token:
-            error = error.replace(self._token, "…")  # it may be our own session message that was not understood
-        if key not in self._active or key in self._retry_at:
-            self._news.append(News("error", f"the gateway says: {error}"))
+    def _lose(self, event: Event, cause: Cause | None, why: str, *, not_before: float = -math.inf) -> None:
+        """Give the connection up; without a cause the gaps are open already."""
+        if not self._go(event):
             return
-        pause = min(self._retries.get(key, self._timing.reconnect_delay), RETRY_MOST)
-        self._retries[key] = pause * 2
-        self._retry_at[key] = now + pause
-        text = f"the gateway refused {key} ({error}); it is asked again in {pause:g} s"
-        self._news.append(News("refused", text, self._active[key].topic))
+        if cause is not None:
+            self.streams.coverage.lose(self.streams.topics(), cause, why, since=self._since(not_before))
+        self._say(cause or event.name.lower(), why)
 
-    def _lose(self, what: str, text: str) -> None:
-        self.state = LOST
-        self._news.append(News(what, text))
+    def _since(self, not_before: float = -math.inf) -> Callable[[str], float]:
+        """Say when a topic was heard last: one that speaks only on change was well as long as anything was heard."""
+
+        def since(topic: str) -> float:
+            lines = self.streams.subscriptions.of_topic(topic)
+            if not_before == -math.inf and not any(line.stream.answered or not line.active for line in lines):
+                return self._last_at
+            heard = max((line.heard_at for line in lines if line.heard_at is not None), default=-math.inf)
+            return max(heard, self._opened_at, not_before)
+
+        return since
+
+    def _go(self, event: Event) -> bool:
+        """Move as the table says; False if the event moves nothing in this state."""
+        state = TRANSITIONS[self.state].get(event)
+        if state is None:
+            return False
+        self.state = state
+        return True
+
+    def _say(self, what: str, text: str) -> None:
+        self.streams.news.append(News(what, text))
 
 
 _HANDLERS: Final[Mapping[str, Any]] = {

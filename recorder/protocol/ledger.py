@@ -61,6 +61,15 @@ class Closed(msgspec.Struct, frozen=True):
     end: int
 
 
+class Ending(msgspec.Struct, frozen=True):
+    """How a recorder's last session ended: T of its last frame (microseconds), what was open, and why it is down."""
+
+    last: int
+    open_gaps: tuple[Gap, ...]
+    cause: Cause
+    evidence: str
+
+
 class _Note(msgspec.Struct, tag_field="event", frozen=True):
     of: str
     contract: int | None
@@ -144,13 +153,13 @@ class Ledger:
             del self._open[gap.key]
 
 
-def begin_session(ledger: Ledger, topics: Iterable[str], *, last: int, cause: Cause, evidence: str) -> list[bytes]:
-    """Give the marks that a session begins with where the recorder's last one ended at `last`, in microseconds.
+def begin_session(ledger: Ledger, topics: Iterable[str], *, ending: Ending) -> list[bytes]:
+    """Give the marks that a session begins with; `ledger` holds the gaps that were open at the ending of the last one.
 
-    What was open then is closed there, and each topic that the new session subscribes has a gap from there on.
+    They are closed there, and each topic that the new session subscribes has a gap from there on.
     """
-    closed = ledger.close_all(end=last)
-    gaps = [Gap(topic, None, last, cause, evidence) for topic in dict.fromkeys(topics)]
+    closed = ledger.close_all(end=ending.last)
+    gaps = [Gap(topic, None, ending.last, ending.cause, ending.evidence) for topic in dict.fromkeys(topics)]
     return [*closed, *ledger.open_all(gaps)]
 
 

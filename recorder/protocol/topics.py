@@ -68,7 +68,8 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     `send` and `cancel` are templates with `{target}` (a contract as given by the user, `265598` or `265598@NYSE`) and
     `{fields}` (a JSON list of field ids). `per` says how many streams there are: one a `contract` or one a `session`.
-    `renew` is true for streams that the broker ends by itself.
+    `renew` is true for streams that the broker ends by itself, `answered` is false for those that stay silent until
+    something changes.
     """
 
     send: str
@@ -76,6 +77,7 @@ class Subscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     per: Literal["contract", "session"]
     brokerage: bool
     renew: bool = False
+    answered: bool = True
 
 
 class Conid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
