@@ -9,6 +9,7 @@ RecorderError                what failed; `hint` says what the user can do
 ├── LockHeld                 another process works on the same recorder's journal
 ├── ArchiveError             the archive cannot be read or written as asked
 │   ├── NotAnArchive         the folder holds no archive
+│   ├── GapError             the data asked for has a hole; carries topic, conid, start and end
 │   ├── DiskError            the operating system refused a write (full, read-only, not permitted)
 │   └── Damaged              bytes on disk are not what was written; carries path and offset
 └── ReplayError              a replay cannot be served as asked
@@ -57,6 +58,23 @@ class ArchiveError(RecorderError):
 
 class NotAnArchive(ArchiveError):
     """The folder holds no archive."""
+
+
+class GapError(ArchiveError):
+    """The data asked for has a hole.
+
+    `topic` and `conid` (None: the whole topic) say in what, `start` and `end` (None: it is open) from when to when, in
+    microseconds since the Unix epoch, UTC.
+    """
+
+    def __init__(self, message: str, *, topic: str, conid: int | None, start: int, end: int | None) -> None:
+        super().__init__(
+            message, hint="see `recorder gaps`, or archive.gaps(); the option `gaps` says how to go on over them"
+        )
+        self.topic = topic
+        self.conid = conid
+        self.start = start
+        self.end = end
 
 
 class DiskError(ArchiveError):

@@ -12,6 +12,7 @@ from recorder.archive.commit import Commit
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_build import find_late
 from recorder.archive.layout import Layout
+from recorder.archive.ledger_check import Mark, gap_marks
 from recorder.archive.statistics import checked_tables
 from recorder.protocol.tables import FRAMES
 
@@ -19,12 +20,13 @@ from recorder.protocol.tables import FRAMES
 class FramesCheck:
     """Reads a frames part once. Then `problems` says what is wrong with it, and `claims` what each topic claims.
 
-    `in_order` tells whether its rows are the frames that its name says, one by one.
+    `in_order` tells whether its rows are the frames that its name says, one by one. `marks` are those about gaps.
     """
 
     def __init__(self, layout: Layout, path: Path, commit: Commit) -> None:
         self.problems: list[str] = []
         self.in_order = True
+        self.marks: list[Mark] = []
         self._layout = layout
         self._path = path
         self._commit = commit
@@ -52,6 +54,7 @@ class FramesCheck:
             following += len(seq)
             self._whose(table)
             self._count(table, seq)
+            self.marks += gap_marks(table)
         self._judge(following - 1)
 
     def claims(self, topic: str) -> npt.NDArray[np.int64]:

@@ -26,6 +26,7 @@ from recorder.archive.covered import covered_partitions, covering_parts, partiti
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_check import FramesCheck
 from recorder.archive.layout import Layout
+from recorder.archive.ledger_check import Mark, check_ledger
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.reading import Reader
 from recorder.archive.rederivation import rederive
@@ -62,6 +63,7 @@ class _Checked(NamedTuple):
     frames: int
     rows: int
     problems: list[Problem]
+    marks: list[Mark] | None = None
 
 
 def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Callable[[int], None]) -> Report:
@@ -89,6 +91,8 @@ def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Call
     listed += [Problem(*one) for one in breaks]
     broken = {problem.path for problem in listed if problem.kind == "damaged"}
     listed += [Problem(*stray) for stray in find_strays(layout, damaged=broken)]
+    marks = {part.path: checked.marks for part, checked in results.items() if checked.marks is not None}
+    listed += [Problem("gaps", *misfit) for misfit in check_ledger(layout, marks)]
     frames, rows = sum(checked.frames for checked in found), sum(checked.rows for checked in found)
     return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), notes)
 
@@ -143,7 +147,7 @@ class _Checker:
         if self._rederive and frames.in_order:
             reader = Reader(self._layout, self._topics)
             problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
-        return _Checked(commit.last - commit.first + 1, rows, problems)
+        return _Checked(commit.last - commit.first + 1, rows, problems, frames.marks if frames.in_order else None)
 
     def _check_topic(
         self, part: FramesPart, commit: Commit, topic: Topic, claimed: npt.NDArray[np.int64], problems: list[Problem]

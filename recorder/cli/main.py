@@ -46,6 +46,11 @@ COMMANDS: Final = (
     Command("status", "Reading", "Say how a recorder is doing."),
     Command("inspect", "Reading", "Show what an archive holds."),
     Command("replay", "Reading", "Print what was recorded as JSON lines, in order."),
+    Command(
+        "gaps",
+        "Reading",
+        "List the holes in what was recorded: of which topic and contract, from when to when, and why.",
+    ),
     Command("fields", "Reading", "Find fields by words in their id, name or meaning; no words list them all."),
     Command("flush", "Maintenance", "Archive what a capture left in the journal."),
     Command("verify", "Maintenance", "Check that an archive is whole."),

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from recorder.errors import UsageError
+
 Data = Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of the archive.", show_default="data")]
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="File of settings.", show_default="recorder.toml")
@@ -23,6 +25,15 @@ Start = Annotated[
     str | None, typer.Option("--start", metavar="TIME", help="From this date or time on, UTC unless it says otherwise.")
 ]
 End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="Up to, not including, this date or time.")]
+
+
+def contracts(given: Iterable[str] | None) -> list[int] | None:
+    """Read the contracts that `Conid` names; None if it names none, `UsageError` for what is no contract id."""
+    texts = split(given)
+    for text in texts:
+        if not (text.isascii() and text.isdigit()):
+            raise UsageError(f"--conid: {text!r} is not a contract id", hint="write digits only, such as 265598")
+    return [int(text) for text in texts] or None
 
 
 def split(values: Iterable[str] | None) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import msgspec
 import typer
 
 from recorder.cli.instants import format_instant
-from recorder.cli.options import Config, Conid, Data, End, Start, Topic, split
+from recorder.cli.options import Config, Conid, Data, End, Start, Topic, contracts, split
 from recorder.cli.output import progress
 from recorder.cli.settings import data_folder
 from recorder.errors import UsageError
@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from recorder.protocol.topics import Topic as TopicFile
     from recorder.protocol.topics import Topics
     from recorder.replay.events import Event
+    from recorder.replay.gap_events import Gap
 
 _BATCH: Final = 1000  # lines written at once, unless they are paced
 _EXTRA: Final = "extra"
+GAPS: Final = ("event", "raise", "ignore")
+_GAP_TIMES: Final = ("ts_recv", "start", "end")
 _encode: Final = msgspec.json.Encoder().encode_lines
 
 Line = dict[str, Any]
@@ -35,12 +38,13 @@ Stamped = Iterator[tuple[int, Any]]
 
 
 class _Choice(NamedTuple):
-    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times and kinds."""
+    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times, kinds, gaps."""
 
     topics: list[TopicFile] | None
     conids: list[int] | None
     span: Span
     kinds: frozenset[Kind]
+    gaps: str
 
 
 def replay(  # noqa: PLR0917  typer reads options from the signature
@@ -56,13 +60,21 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND,…", help=f"With --raw: only frames of these: {', '.join(KINDS)}.")
     ] = None,
+    gaps: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join(GAPS),
+            help="What a hole in the data comes to: a line where it begins and where it ends, an error, or nothing.",
+            show_default="event",
+        ),
+    ] = None,
     config: Config = None,
 ) -> None:
     """Print what was recorded as JSON lines, in order.
 
-    A line is a row of a topic's table: the topic, then every value that is not absent. With --raw it is a frame, and
-    at the end the content digests of the received frames are printed on standard error. What is still in the journal
-    is included.
+    A line is a row of a topic's table: the topic, then every value that is not absent. Where the data has a hole, a
+    line of the topic gaps says so, and another where it is over. With --raw a line is a frame, and at the end the
+    content digests of the received frames are printed on standard error. What is still in the journal is included.
 
     For example:
 
@@ -72,8 +84,12 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     """
     if kind and not raw:
         raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
+    if gaps and raw:
+        raise UsageError("--gaps is about rows", hint="frames have the marks of gaps among them: --kind mark")
+    if gaps is not None and gaps not in GAPS:
+        raise UsageError(f"--gaps: {gaps!r} is no choice", hint=f"use one of: {', '.join(GAPS)}")
     bounds = to_micros(start, what="--start"), to_micros(end, what="--end")
-    conids, kinds, factor = _conids(conid), _kinds(kind), _speed(speed)
+    conids, kinds, factor = contracts(conid), _kinds(kind), _speed(speed)
     folder = data_folder(data, config)
     from recorder.archive.layout import open_layout  # noqa: PLC0415  pyarrow takes a moment; errors above come before
     from recorder.archive.reading import Reader, Span  # noqa: PLC0415
@@ -81,16 +97,8 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
 
     reader = Reader(open_layout(folder), load_topics())
     topics = [reader.topics[name] for name in split(topic)] or None
-    choice = _Choice(topics, conids, Span(*bounds), kinds)
+    choice = _Choice(topics, conids, Span(*bounds), kinds, gaps or GAPS[0])
     (_print_frames if raw else _print_rows)(reader, choice, factor)
-
-
-def _conids(given: list[str] | None) -> list[int] | None:
-    texts = split(given)
-    for text in texts:
-        if not (text.isascii() and text.isdigit()):
-            raise UsageError(f"--conid: {text!r} is not a contract id", hint="write digits only, such as 265598")
-    return [int(text) for text in texts] or None
 
 
 def _kinds(given: list[str] | None) -> frozenset[Kind]:
@@ -115,20 +123,32 @@ def _speed(text: str) -> float | None:
 
 
 def _print_rows(reader: Reader, choice: _Choice, speed: float | None) -> None:
+    from recorder.archive.gaps import read_gaps, refuse_gaps  # noqa: PLC0415  as in `replay`
     from recorder.replay.events import replay as rows_of  # noqa: PLC0415  as in `replay`
+    from recorder.replay.gap_events import with_gaps  # noqa: PLC0415
 
-    topics = list(reader.topics) if choice.topics is None else choice.topics
+    topics = [topic for topic in reader.topics if topic.mark is None] if choice.topics is None else choice.topics
+    names = [topic.name for topic in topics]
+    if choice.gaps == "raise":
+        refuse_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
     columns = [column.name for topic in topics for column in topic.columns]
     stamped = rows_of(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
+    if choice.gaps == "event":
+        rows = read_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
+        stamped = with_gaps(stamped, rows, choice.span)
     lines = _row_lines({topic.name: topic for topic in topics})
     _print(stamped, lines, reader, choice.span, speed=speed)
 
 
 def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
     """Make what turns rows into lines; of each topic's record class it is worked out once how."""
+    from recorder.replay.gap_events import Gap  # noqa: PLC0415  as in `replay`
+
     plans: dict[type[Any], _Plan] = {}
 
     def line(event: Event) -> Line:
+        if isinstance(event, Gap):
+            return _gap_line(event)
         plan = plans.get(type(event))
         if plan is None:
             plan = plans[type(event)] = _plan(type(event), topics[event.topic])
@@ -142,6 +162,11 @@ def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
         return {"topic": event.topic, **row}
 
     return line
+
+
+def _gap_line(gap: Gap) -> Line:
+    line = {name: value for name, value in gap._asdict().items() if value is not None}
+    return {"topic": gap.topic, **line, **{name: format_instant(line[name]) for name in _GAP_TIMES if name in line}}
 
 
 class _Plan(NamedTuple):

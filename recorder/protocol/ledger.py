@@ -3,7 +3,8 @@
 1. At most one gap is open per key: a topic and a contract, or a topic as a whole. What goes wrong while it is open
    joins its evidence; its start and its first cause stay.
 2. A close mark carries the whole row, so that one row comes from one mark, whatever was archived before it.
-3. A gap never ends before it starts: a clock that stepped back gives an empty one.
+3. A gap never ends before it starts: a clock that stepped back gives an empty one. Nor does it start before the one
+   before it ended.
 """
 
 from __future__ import annotations
@@ -95,6 +96,7 @@ class Ledger:
 
     def __init__(self, open_gaps: Iterable[Gap] = ()) -> None:
         self._open = {gap.key: gap for gap in open_gaps}
+        self._ends: dict[Key, int] = {}
 
     @property
     def open_gaps(self) -> tuple[Gap, ...]:
@@ -112,7 +114,11 @@ class Ledger:
 
     def _add(self, gap: Gap) -> bytes | None:
         before = self._open.get(gap.key)
-        after = gap if before is None else _joined(before, gap.cause, gap.evidence)
+        if before is None:
+            start = max(gap.start, self._ends.get(gap.key, gap.start))
+            after = msgspec.structs.replace(gap, start=start)
+        else:
+            after = _joined(before, gap.cause, gap.evidence)
         if after == before:
             return None
         self._open[gap.key] = after
@@ -120,8 +126,8 @@ class Ledger:
 
     def close(self, topic: str, conid: int | None = None, *, end: int) -> bytes | None:
         """Close the key's gap: the data went on at `end`."""
-        gap = self._open.pop((topic, conid), None)
-        return None if gap is None else closed_mark(gap, end=end)
+        gap = self._open.get((topic, conid))
+        return None if gap is None else self._close(gap, end)
 
     def open_all(self, gaps: Iterable[Gap]) -> list[bytes]:
         """Open several gaps."""
@@ -129,7 +135,12 @@ class Ledger:
 
     def close_all(self, *, end: int) -> list[bytes]:
         """Close every gap."""
-        return [closed_mark(self._open.pop(gap.key), end=end) for gap in self.open_gaps]
+        return [self._close(gap, end) for gap in self.open_gaps]
+
+    def _close(self, gap: Gap, end: int) -> bytes:
+        del self._open[gap.key]
+        self._ends[gap.key] = max(gap.start, end)
+        return closed_mark(gap, end=end)
 
     def note(
         self, topic: str, conid: int | None = None, *, start: int, end: int, cause: Cause, evidence: str
