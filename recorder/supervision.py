@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import Layout
+from recorder.archive.reading import Reader, Span
 from recorder.archive.space import daily_growth, free_space
 from recorder.capture.status import GapStatus, Space, Status
 from recorder.capture.status_file import read_status
 from recorder.capture.verdict import Problem, problems, span, verdict
 from recorder.errors import UsageError
 from recorder.lock import CAPTURE, is_held, read_holder
+from recorder.protocol.topics import load_topics
 
 _SECOND: Final = 1_000_000
 _SPEECHLESS: Final = 15 * _SECOND  # a capture that starts may take so long until it says something
@@ -64,7 +66,7 @@ def _standing(layout: Layout, recorder: str, now: int) -> Standing:
         left = "1 segment waits" if waiting == 1 else f"{waiting} segments wait"
         found = (*found, Problem("not_archived", f"{left} in the journal for the next capture, or `recorder flush`"))
         said = f"Attention: {'; '.join(problem.text for problem in found)}."
-    gaps = () if status is None else _today(status.gaps, layout.boundary.day_of(now).start)
+    gaps = _today(layout, recorder, status if running else None, start=layout.boundary.day_of(now).start)
     return Standing(recorder, running, status, gaps, waiting, found, said)
 
 
@@ -86,5 +88,14 @@ def _judge(folder: Path, status: Status | None, *, running: bool, now: int) -> t
     return (problem,), f"Attention: {problem.text}."
 
 
-def _today(gaps: Iterable[GapStatus], start: int) -> tuple[GapStatus, ...]:
-    return tuple(gap for gap in gaps if gap.end is None or gap.end >= start)
+def _today(layout: Layout, recorder: str, live: Status | None, *, start: int) -> tuple[GapStatus, ...]:
+    """List the gaps since `start`: as the capture that runs tells them, else as the archive does.
+
+    The archive does not know of the hole that a capture that is gone leaves now: the next one notes it.
+    """
+    if live is not None:
+        return tuple(gap for gap in live.gaps if gap.end is None or gap.end >= start)
+    rows = read_gaps(Reader(layout, load_topics()), span=Span(start, None))
+    return tuple(
+        GapStatus(row.topic, row.conid, row.start, row.end, row.cause) for row in rows if row.recorder == recorder
+    )

@@ -79,7 +79,8 @@ def test_a_diary_follows_connections_and_logins() -> None:
 def test_a_diary_lists_open_and_closed_gaps_of_the_last_day() -> None:
     """Those of earlier sessions included; what is older than a day is left to the archive."""
     old, recent = gap(-90_000, -89_000), gap(-3_000, -2_000, topic="orders")
-    diary, ledger = Diary([old, recent]), Ledger()
+    diary, ledger = Diary(), Ledger()
+    diary.recall([old, recent])
     for mark in (
         ledger.open("market_data", start=NOON - MINUTE, cause="stale", evidence="x"),
         ledger.open("pnl", start=NOON - MINUTE, cause="stale", evidence="x"),
@@ -205,7 +206,6 @@ async def get(url: str) -> tuple[int, str]:
 async def test_a_running_capture_serves_page_health_metrics_and_status(tmp_path: Path) -> None:
     """What came through its socket shows everywhere; no account id and no token does."""
     feed = Script()
-    settings = settings_for("", tmp_path / "data")
     async with gateway_with(feed, session="0123456789abcdefsecret") as gateway:
         settings = settings_for(gateway, tmp_path / "data", conid=(str(AAPL), str(IBM)), http="127.0.0.1:0")
         async with recording(settings) as running:
@@ -243,17 +243,19 @@ async def test_health_turns_bad_with_the_connection(tmp_path: Path, monkeypatch:
         base = f"http://127.0.0.1:{capture.capture._oversight.web.port}"
         well = await get(f"{base}/healthz")
     try:
-        async with asyncio.timeout(20):
-            while (await get(f"{base}/healthz"))[0] != 503:  # noqa: ASYNC110  what is waited for tells nobody
-                await asyncio.sleep(0.1)
-        said = json.loads((await get(f"{base}/healthz"))[1])
+        await eventually(lambda: capture.capture.status().open_gaps)
+        code, said = await get(f"{base}/healthz")
+        while code == 200:  # until it has lasted long enough
+            await asyncio.sleep(0.05)
+            code, said = await get(f"{base}/healthz")
         status = json.loads((await get(f"{base}/status.json"))[1])
     finally:
         await running.__aexit__(None, None, None)
 
     assert well[0] == 200
-    assert said["problems"][0]["what"] == "disconnected"
-    assert said["verdict"].startswith("Attention: no connection to the gateway for ")
+    assert code == 503
+    assert json.loads(said)["problems"][0]["what"] == "disconnected"
+    assert json.loads(said)["verdict"].startswith("Attention: no connection to the gateway for ")
     assert {(one["topic"], one["cause"]) for one in status["gaps"] if one["end"] is None} >= {
         ("market_data", "disconnected")
     }

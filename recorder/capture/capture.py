@@ -26,7 +26,7 @@ from recorder.capture.journal import Journal, Limits
 from recorder.capture.oversight import Oversight, oversee, overseen
 from recorder.capture.place import Place
 from recorder.capture.settings import CaptureSettings
-from recorder.capture.status import Counters, Space, Status
+from recorder.capture.status import Counters, GapStatus, Space, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, RecorderError
 from recorder.protocol.health import TopicHealth
@@ -67,7 +67,7 @@ class Capture:
         self._journal: Journal
         self._archiver: ArchiverProcess
         self._oversight: Oversight
-        self._diary = Diary(place.earlier_gaps)
+        self._diary = Diary()
 
     def stop(self, why: str) -> None:
         """Stop cleanly; `why` goes into the journal."""
@@ -202,6 +202,8 @@ class Capture:
             _log.info("flushed %s frames into %s parts", f"{said['last'] - said['first'] + 1:,}", said["parts"])
         elif event == "space":
             counters.space = Space(said["free"], said["per_day"])
+        elif event == "gaps":
+            self._diary.recall(GapStatus(*gap) for gap in said["gaps"])
         elif event == "done":
             counters.digests = said["digests"]
         else:

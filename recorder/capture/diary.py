@@ -18,23 +18,18 @@ _Key = tuple[str, int | None]
 
 
 class Diary:
-    """Follows the marks of a session as they are journaled; `earlier` are gaps of the recorder from before it.
+    """Follows the marks of a session as they are journaled.
 
     It only serves to be looked at: the marks themselves are in the journal, and the ledger is made of those.
     """
 
-    def __init__(self, earlier: Iterable[GapStatus] = ()) -> None:
+    def __init__(self) -> None:
         self.connected = False
         self.connections = 0
         self.gaps_left_out = 0
         self._welcome = False
         self._open: dict[_Key, GapStatus] = {}
         self._closed: deque[GapStatus] = deque()
-        for gap in earlier:
-            if gap.end is None:
-                self._open[gap.topic, gap.conid] = gap
-            else:
-                self._keep(gap)
 
     @property
     def logged_in(self) -> bool:
@@ -54,6 +49,10 @@ class Diary:
             self._keep(GapStatus(gap.topic, gap.conid, gap.start, read.end, gap.cause))
         else:
             self._event(str(decode_mark(mark)["event"]))
+
+    def recall(self, earlier: Iterable[GapStatus]) -> None:
+        """Take in gaps of the recorder's earlier sessions, all of them over."""
+        self._closed = deque(sorted([*earlier, *self._closed], key=lambda gap: gap.end or 0))
 
     def gaps(self, now: int) -> tuple[GapStatus, ...]:
         """List the gaps that reach into the last day, oldest first, open ones included."""

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from recorder.capture.status import GapStatus
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.ledger import Ending
 
@@ -16,8 +15,7 @@ from recorder.protocol.ledger import Ending
 class Place(NamedTuple):
     """Where a session is recorded: the archive's folder, its day boundary, the journal's folder, and who was before.
 
-    `ending` is how the session before ended; None if there was none. `earlier_gaps` are the recorder's gaps of the last
-    day, to be shown.
+    `ending` is how the session before ended; None if there was none.
     """
 
     data: Path
@@ -26,7 +24,6 @@ class Place(NamedTuple):
     session: str
     predecessor: tuple[str, int] | None
     ending: Ending | None = None
-    earlier_gaps: tuple[GapStatus, ...] = ()
 
     @property
     def predecessor_note(self) -> dict[str, Any] | None:
