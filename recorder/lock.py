@@ -16,6 +16,8 @@ from recorder.errors import LockHeld
 CAPTURE: Final = "lock"
 ARCHIVER: Final = "archiver.lock"
 MAINTENANCE: Final = "maintenance.lock"
+MOMENT: Final = 0.5
+"""Seconds to wait for a lock that somebody may only be looking at."""
 _WHAT: Final = {CAPTURE: "capture", ARCHIVER: "archiver", MAINTENANCE: "compaction or rebuild"}
 
 
@@ -38,6 +40,32 @@ class Holder(msgspec.Struct, frozen=True):
     session: str | None = None
     last: int | None = None
     failure: Failure | None = None
+
+
+def is_held(path: Path) -> bool:
+    """Say whether a process holds a lock: whether it is alive, whatever its file says.
+
+    For an instant this shares the lock, so who wants it for itself waits a moment before it gives up.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(file)
+    return False
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Read who holds a lock or held it last; None if nobody has yet."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        return None  # never held, or torn by a power loss
 
 
 class RecorderLock:

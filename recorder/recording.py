@@ -27,7 +27,7 @@ from recorder.capture.status import Status
 from recorder.disk import disk_errors, sync_folder, sync_path
 from recorder.errors import ArchiveError, DiskError, LockHeld, RecorderError
 from recorder.faults import point
-from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, Failure, Holder, RecorderLock
+from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, MOMENT, Failure, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import Topic, Topics, load_topics
 
@@ -55,7 +55,7 @@ async def record(
     name = settings.recorder_name
     lock = RecorderLock(layout.journal(name), CAPTURE, root=layout.root)
     try:
-        lock.acquire()
+        lock.acquire(wait=MOMENT)
         _sync_left(layout, name)
         point("record.synced")
         last = last_frame(layout, name)
@@ -124,7 +124,7 @@ def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None], recorder: st
 def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[Commit | Torn], None]) -> list[Commit]:
     capture, archiver = (RecorderLock(layout.journal(recorder), lock, root=layout.root) for lock in (CAPTURE, ARCHIVER))
     try:
-        capture.acquire()
+        capture.acquire(wait=MOMENT)
         archiver.acquire(wait=_ARCHIVER_WAIT)
         archiver.take_over()
 

@@ -23,6 +23,7 @@ from recorder.archive.archiver import Archiver
 from recorder.archive.layout import FRAMES, make_layout, open_layout
 from recorder.archive.reading import Reader
 from recorder.archive.verify import verify
+from recorder.capture import status_file
 from recorder.disk import make_folder
 from recorder.library import Archive
 from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE
@@ -36,7 +37,8 @@ from recorder.replay.gateway import Gateway
 from recorder.replay.tally import Tally
 from recorder.types import Frame
 
-LOCKS: Final = {CAPTURE, ARCHIVER, MAINTENANCE, "names.lock"}
+STAYING: Final = {CAPTURE, ARCHIVER, MAINTENANCE, "names.lock", status_file.NAME, status_file.UNFINISHED}
+"""What stays in journal/ for good: locks, and what a capture last said of itself, or was saying when it was killed."""
 CONIDS: Final = (265598, 8314)
 WRITE_WITHIN: Final = 0.05
 SYNC_EVERY: Final = 0.25
@@ -88,7 +90,7 @@ def typed(root: Path) -> dict[str, pa.Table]:
 def strays(root: Path) -> list[str]:
     """List the files that must not be there once everything is archived."""
     found = [path for path in (root / ".tmp").rglob("*") if path.is_file()]
-    found += [path for path in (root / "journal").rglob("*") if path.is_file() and path.name not in LOCKS]
+    found += [path for path in (root / "journal").rglob("*") if path.is_file() and path.name not in STAYING]
     found += [path for path in root.glob(".*") if path.is_file()]
     return sorted(str(path.relative_to(root)) for path in found)
 

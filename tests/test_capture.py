@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from conftest import (
 
 import recorder
 from recorder.archive.layout import open_layout
+from recorder.capture.journal import Journal
 from recorder.errors import GatewayError, RecorderError
 from recorder.library import Archive
 from recorder.protocol.envelope import wire_topic
@@ -542,3 +544,22 @@ async def test_a_gateway_without_a_brokerage_session_is_refused_unless_told_to_l
     assert left == []
     assert isinstance(caught.value, RecorderError)
     assert "--login" in (caught.value.hint or "")
+
+
+@in_loop
+async def test_what_is_scheduled_runs_on_the_event_loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """APScheduler runs plain functions in threads; the journal numbers frames on the loop, and nowhere else."""
+    threads: set[str] = set()
+    rotate = Journal.rotate
+
+    def watched(journal: Journal) -> None:
+        threads.add(threading.current_thread().name)
+        rotate(journal)
+
+    monkeypatch.setattr(Journal, "rotate", watched)
+    feed, data = Script(), tmp_path / "data"
+    async with gateway_with(feed) as gateway, recording(settings_for(gateway, data, flush_every=0.1)) as running:
+        await sent(running, feed, [quote(1)])
+        await eventually(lambda: running.capture.counters.flushes >= 1)
+
+    assert threads == {threading.main_thread().name}

@@ -24,11 +24,15 @@ MAY_IMPORT = {
     "archive": GROUND | DISK | {"protocol"},
     "replay": GROUND | {"protocol", "archive"},
     "research": GROUND | {"protocol", "archive"},
-    # what puts rooms together: the Python interface, and a capture with its archiver
+    # what puts rooms together: the Python interface, and a capture with its archiver,
+    # and both looked at from outside
     "library": GROUND | {"protocol", "archive", "replay", "research"},
     "recording": GROUND | DISK | {"protocol", "capture", "archive"},
+    "supervision": GROUND | DISK | {"protocol", "capture", "archive"},
     "__init__": GROUND | {"library"},
-    "cli": GROUND | DISK | {"protocol", "capture", "archive", "replay", "research", "library", "recording"},
+    "cli": GROUND
+    | DISK
+    | {"protocol", "capture", "archive", "replay", "research", "library", "recording", "supervision"},
 }
 
 IMPURE_MODULES = {

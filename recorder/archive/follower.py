@@ -20,7 +20,10 @@ import msgspec
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.commit import Commit
+from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import open_layout
+from recorder.archive.reading import Reader, Span
+from recorder.archive.space import daily_growth, free_space
 from recorder.errors import RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
@@ -28,6 +31,8 @@ from recorder.protocol.topics import load_topics
 
 _POLL: Final = 0.2
 _REPORT_EVERY: Final = 1.0
+_SPACE_EVERY: Final = 60.0
+_DAY: Final = 86_400_000_000  # microseconds
 _LOCK_WAIT: Final = 60.0
 _RETRY: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 _LAST_TRIES: Final = 3
@@ -63,14 +68,18 @@ class Parent:
 
 
 class Follower:
-    """Follows one session until it stops."""
+    """Follows one session of a recorder until it stops; tells gaps and disk of the archive that `reader` reads."""
 
-    def __init__(self, archiver: Archiver, session: str, parent: Parent) -> None:
+    def __init__(self, archiver: Archiver, session: str, parent: Parent, *, recorder: str, reader: Reader) -> None:
         self._archiver = archiver
         self._session = session
         self._parent = parent
         self._failures = 0
         self._reported = 0.0
+        self._recorder = recorder
+        self._reader = reader
+        self._space_at = 0.0
+        self._recalled = False
 
     def run(self) -> int:
         """Archive what dead sessions left, then the live one as it grows; give the exit code."""
@@ -105,6 +114,23 @@ class Follower:
         self._reported = time.monotonic()
         build = self._archiver.building
         self._parent.tell("progress", rows=build.rows if build else {}, frames=build.frames if build else 0)
+        if not self._recalled:
+            self._recalled = True
+            self._parent.tell("gaps", gaps=self._earlier_gaps())
+        if self._reported >= self._space_at:
+            self._space_at = self._reported + _SPACE_EVERY
+            layout = self._reader.layout
+            today = layout.boundary.day_of(time.time_ns() // 1000).date.isoformat()
+            self._parent.tell("space", free=free_space(layout), per_day=daily_growth(layout, today=today))
+
+    def _earlier_gaps(self) -> list[tuple[str, int | None, int, int, str]]:
+        """List the gaps of the last day that the recorder's earlier sessions noted: the capture knows its own."""
+        rows = read_gaps(self._reader, span=Span(time.time_ns() // 1000 - _DAY, None))
+        return [
+            (row.topic, row.conid, row.start, row.end, row.cause)
+            for row in rows
+            if row.recorder == self._recorder and row.session != self._session and row.end is not None
+        ]
 
     def _fail(self, exc: Exception) -> bool:
         """Report a failure and wait before the next try; True when there is to be none."""
@@ -144,17 +170,17 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = Parent()
     try:
-        layout = open_layout(Path(data))
+        layout, topics = open_layout(Path(data)), load_topics()
         lock = RecorderLock(layout.journal(recorder), ARCHIVER, root=layout.root)
         lock.acquire(wait=_LOCK_WAIT)
         lock.take_over()
-        archiver = Archiver(layout, load_topics(), recorder, tell=partial(tell_parent, parent, lock))
+        archiver = Archiver(layout, topics, recorder, tell=partial(tell_parent, parent, lock))
     except RecorderError as exc:
         parent.tell("problem", what=str(exc), hint=exc.hint)
         return 1
     for topic, path in archiver.underived.items():
         parent.tell("underived", topic=topic, path=str(path))
-    return Follower(archiver, session, parent).run()
+    return Follower(archiver, session, parent, recorder=recorder, reader=Reader(layout, topics)).run()
 
 
 if __name__ == "__main__":

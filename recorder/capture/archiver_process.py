@@ -104,3 +104,15 @@ class ArchiverProcess:
                 self._deaths = 0
             self._hear(said)
         return await process.wait()
+
+
+def trouble(said: dict[str, Any]) -> str:
+    """Put into words what an archiver says that is not as it should be."""
+    if said["event"] == "problem":
+        return f"archiving failed and is tried again: {said['what']}"
+    if said["event"] == "died":
+        return f"the archiver ended with code {said['code']}; it is started again in {said['pause']:g} s"
+    if said["event"] == "torn":
+        kept = f"; what follows is kept in {said['kept']}" if said["kept"] else ""
+        return f"{said['segment']} of an earlier session breaks off: {said['what']}{kept}"
+    return f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"

@@ -12,19 +12,21 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from recorder.capture.archiver_process import ArchiverProcess
+from recorder.capture.archiver_process import ArchiverProcess, trouble
 from recorder.capture.connection import Connection
+from recorder.capture.diary import Diary
 from recorder.capture.journal import Journal, Limits
+from recorder.capture.oversight import Oversight, oversee, overseen
 from recorder.capture.place import Place
 from recorder.capture.settings import CaptureSettings
-from recorder.capture.status import Counters, Status
+from recorder.capture.status import Counters, GapStatus, Space, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, RecorderError
 from recorder.protocol.health import TopicHealth
@@ -64,11 +66,13 @@ class Capture:
         self._connection = Connection(settings, masker=self._masker, counters=self.counters, stop=self._stop)
         self._journal: Journal
         self._archiver: ArchiverProcess
+        self._oversight: Oversight
+        self._diary = Diary()
 
     def stop(self, why: str) -> None:
         """Stop cleanly; `why` goes into the journal."""
         if not self._stop.is_set():
-            self._why = why
+            self._why = self.counters.ended = why
             self.counters.state = "stopping"
             self._stop.set()
 
@@ -87,15 +91,8 @@ class Capture:
         self._connection.change_streams(streams)
 
     def status(self) -> Status:
-        """Look at the counters."""
-        journal = self._journal
-        last = journal.last_received_ts
-        return self.counters.look(
-            self._loop.time(),
-            age=None if last is None else max(0.0, time.time() - last / 1e6),
-            journaled=journal.seq,
-            unflushed_bytes=journal.bytes_after_flushed,
-        )
+        """Give the last look at it, which is at most a second old."""
+        return self._oversight.latest
 
     async def run(self, *, stop_at: datetime | None = None, watch: Callable[[Status], None] | None = None) -> Outcome:
         """Record until stopped, or until `stop_at`; `watch` is shown the status once a second.
@@ -119,15 +116,26 @@ class Capture:
         )
         self._begin_session()
         self._connection.begin(self._journal, self.streams, self.ledger)
-        await self._archiver.start()
-        scheduler = self._schedule(stop_at, watch)
-        try:
-            await self._connection.stay()
-            if self._fatal is not None:
-                raise self._fatal
-        finally:
-            scheduler.shutdown(wait=False)
-            await self._wind_down()
+        self._oversight = oversee(
+            self._settings,
+            self._place,
+            self._journal,
+            self.counters,
+            diary=self._diary,
+            health=self.health,
+            watch=watch,
+        )
+        async with overseen(self._oversight):
+            await self._archiver.start()
+            scheduler = self._schedule(stop_at)
+            try:
+                await self._oversight.start(scheduler)
+                await self._connection.stay()
+                if self._fatal is not None:
+                    raise self._fatal
+            finally:
+                scheduler.shutdown(wait=False)
+                await self._wind_down()
 
     def _begin_session(self) -> None:
         """Note who was before, and what is missing since: together, so that nobody ever sees only half of it."""
@@ -154,25 +162,24 @@ class Capture:
             on_failure=self._on_journal_failure,
             on_pressure=self._on_pressure,
             masker=self._masker,
+            on_mark=self._diary.follow,
         )
 
-    def _schedule(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> AsyncIOScheduler:
+    def _schedule(self, stop_at: datetime | None) -> AsyncIOScheduler:
         scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"max_instances": 1, "coalesce": True, "misfire_grace_time": None}
         )
         scheduler.add_listener(lambda event: _log.error("a scheduled job failed: %s", event.exception), EVENT_JOB_ERROR)
-        scheduler.add_job(self._journal.rotate, "interval", seconds=self._settings.flush_every, id="flush")
+        scheduler.add_job(_on_loop(self._journal.rotate), "interval", seconds=self._settings.flush_every, id="flush")
         scheduler.add_job(self._connection.tickle, "interval", seconds=self._settings.tickle_every, id="tickle")
-        scheduler.add_job(self._connection.look, "interval", seconds=1, id="look")
+        scheduler.add_job(_on_loop(self._connection.look), "interval", seconds=1, id="look")
         if stop_at is not None:
-            scheduler.add_job(self.stop, "date", run_date=stop_at, args=["the time is up"], id="stop")
+            scheduler.add_job(_on_loop(self.stop), "date", run_date=stop_at, args=["the time is up"], id="stop")
         if self._settings.compact_after is not None:
             upkeep = Upkeep(
                 self._place.data, self._place.boundary, after=self._settings.compact_after, scheduler=scheduler
             )
             upkeep.plan(datetime.now(UTC))
-        if watch is not None:
-            scheduler.add_job(lambda: watch(self.status()), "interval", seconds=1, id="watch")
         scheduler.start()
         return scheduler
 
@@ -187,16 +194,20 @@ class Capture:
             counters.unclaimed += said["unclaimed"]
             counters.building = {}
             counters.flushes += 1
-            counters.last_flush = self._loop.time()
+            counters.last_flush = time.time_ns() // 1000
             counters.problem = None
             if said["session"] == self._place.session:
                 counters.archived_frames = said["last"] + 1
                 self._journal.flushed_to(said["last"])
             _log.info("flushed %s frames into %s parts", f"{said['last'] - said['first'] + 1:,}", said["parts"])
+        elif event == "space":
+            counters.space = Space(said["free"], said["per_day"])
+        elif event == "gaps":
+            self._diary.recall(GapStatus(*gap) for gap in said["gaps"])
         elif event == "done":
             counters.digests = said["digests"]
         else:
-            text = _archiver_trouble(said)
+            text = trouble(said)
             counters.problem = text
             _log.warning("%s", text)
 
@@ -241,19 +252,10 @@ def stop_on_signals(capture: Capture) -> None:
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
 
 
-def _archiver_trouble(said: dict[str, Any]) -> str:
-    if said["event"] == "problem":
-        return f"archiving failed and is tried again: {said['what']}"
-    if said["event"] == "died":
-        return f"the archiver ended with code {said['code']}; it is started again in {said['pause']:g} s"
-    if said["event"] == "torn":
-        kept = f"; what follows is kept in {said['kept']}" if said["kept"] else ""
-        return f"{said['segment']} of an earlier session breaks off: {said['what']}{kept}"
-    return f"{said['topic']}: {said['path']} has another schema; frames are archived, rows wait for a rebuild"
+def _on_loop(job: Callable[..., None]) -> Callable[..., Coroutine[Any, Any, None]]:
+    """Let a scheduled function run on the event loop: a plain one would run in a thread, beside what it changes."""
 
+    async def run(*args: Any) -> None:
+        job(*args)
 
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        await asyncio.wait_for(event.wait(), seconds)
-    except TimeoutError:
-        return
+    return run

@@ -69,6 +69,7 @@ class Journal:
 
     `on_failure` is called on the event loop with a `DiskError` when the disk fails. `on_pressure` is called on the
     event loop with True when more than `journal_memory` bytes are unwritten, and with False when half of it is gone.
+    `on_mark` is shown each mark when it was taken.
     """
 
     def __init__(
@@ -82,22 +83,25 @@ class Journal:
         on_failure: Callable[[DiskError], None],
         on_pressure: Callable[[bool], None],
         masker: Masker,
+        on_mark: Callable[[bytes], None] = lambda _mark: None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self.seq = 0
         self.conn = 0
         self.last_received_ts: int | None = None
         self.failure: DiskError | None = None
+        self.flush_took: float | None = None
         self._boundary = boundary
         self._limits = limits
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._on_failure = on_failure
         self._on_pressure = on_pressure
+        self._on_mark = on_mark
         self.under_pressure = False
         self._handed = 0
         self._flushed = 0
-        self._ends: deque[tuple[int, int]] = deque()
+        self._ends: deque[tuple[int, int, float]] = deque()
         self._day = boundary.day_of(now() // 1000)
         self._segment_frames = 0
         self._segment_bytes = 0
@@ -107,6 +111,11 @@ class Journal:
         self._writer = _Writer(folder, recorder=recorder, session=session, sync_every=limits.sync_every, masker=masker)
         self._writer.notify = self._notified
         self._writer.start()
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all frames so far."""
+        return self._handed
 
     @property
     def unwritten(self) -> int:
@@ -121,7 +130,13 @@ class Journal:
     def flushed_to(self, last_seq: int) -> None:
         """Learn that all frames up to `last_seq` are in Parquet."""
         while self._ends and self._ends[0][0] <= last_seq:
-            self._flushed = self._ends.popleft()[1]
+            _, self._flushed, ended = self._ends.popleft()
+            self.flush_took = self._loop.time() - ended
+
+    def lag(self) -> float:
+        """Give the seconds that the slowest frame since the last call took from receipt to the operating system."""
+        slowest, self._writer.slowest = self._writer.slowest, [0]
+        return slowest[0] / 1e6
 
     def append(self, data: bytes, code: int) -> tuple[int, int, bytes]:
         """Take a frame; `code` says its kind and opcode (`segment.code_of`). Give it stamped: (ts_recv, code, data)."""
@@ -144,6 +159,8 @@ class Journal:
     def note(self, data: bytes, kind: Kind = "mark", op: Op = "text") -> None:
         """Take a frame that was not received: a mark, a sent text, a recorded REST answer."""
         self.append(data, code_of(kind, op))
+        if kind == "mark":
+            self._on_mark(data)
 
     def note_together(self, marks: Sequence[bytes]) -> None:
         """Take marks that reach the disk together or not at all: in one batch, with one stamp."""
@@ -151,13 +168,15 @@ class Journal:
         self.note(marks[0])
         ts, code, _ = self._frames[-1]
         self._frames += [(ts, code, mark) for mark in marks[1:]]
+        for mark in marks[1:]:
+            self._on_mark(mark)
 
     def rotate(self) -> None:
         """End the open segment; the next frame begins another. Does nothing while the segment is empty."""
         self._hand_over()
         if self._segment_frames:
             self._segment_frames = self._segment_bytes = 0
-            self._ends.append((self.seq - 1, self._handed))
+            self._ends.append((self.seq - 1, self._handed, self._loop.time()))
             self._writer.jobs.put(_ROTATE)
 
     async def close(self) -> None:
@@ -209,6 +228,7 @@ class _Writer(threading.Thread):
         super().__init__(name="journal", daemon=True)
         self.jobs: SimpleQueue[_Batch | str] = SimpleQueue()
         self.written = 0
+        self.slowest = [0]  # microseconds; `Journal.lag` replaces the list
         self.failure: DiskError | None = None
         self.wants_notice = False
         self.notify: Callable[[], None] = lambda: None
@@ -269,6 +289,7 @@ class _Writer(threading.Thread):
         _write_all(self._file, record)
         point("journal.written")
         self.written += batch.size
+        self.slowest[0] = max(self.slowest[0], time.time_ns() // 1000 - ts_recv[0])
         self._last_seq = batch.first_seq + len(masked) - 1
         if self._sync_due is None:
             # Start early by what the last sync took, so that it has ended when it is due.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
@@ -82,6 +83,17 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         ),
     ] = 3_600.0
 
+    http: Annotated[
+        str, Meta(description="Serve a status page, health and metrics here, such as 127.0.0.1:8765; empty: do not.")
+    ] = ""
+    alert_command: Annotated[
+        str, Meta(description="Command that is given alerts on its standard input; empty: none.")
+    ] = ""
+    alert_url: Annotated[str, Meta(description="Address to which alerts are posted as JSON; empty: none.")] = ""
+    alert_every: Annotated[Duration, Meta(description="Alert at most this often; what is held back is told later.")] = (
+        300.0
+    )
+
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
             check_setting(key, getattr(self, key))
@@ -123,6 +135,32 @@ def _is_gateway(text: str) -> bool:
         return False
 
 
+def http_address(text: str) -> tuple[str, int]:
+    """Read `host:port`, `[::1]:8765`; a `SettingError` if it is none."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host.strip("[]") and port.isdecimal() and int(port) < _PORTS):
+        raise SettingError(f"http: {text!r} is not an address", hint=_ADDRESS)
+    return host.strip("[]"), int(port)
+
+
+def _is_http_address(text: str) -> bool:
+    try:
+        return not text or bool(http_address(text))
+    except SettingError:
+        return False
+
+
+def _is_command(text: str) -> bool:
+    try:
+        return not text or bool(shlex.split(text))
+    except ValueError:  # a quotation mark without its other half
+        return False
+
+
+def _is_url(text: str) -> bool:
+    return not text or _is_gateway(text)
+
+
 def _matches(pattern: str) -> Callable[[str], bool]:
     return re.compile(pattern, re.ASCII).fullmatch  # type: ignore[return-value]
 
@@ -131,6 +169,8 @@ def _is_positive(value: float) -> bool:
     return value > 0
 
 
+_PORTS: Final = 65_536
+_ADDRESS: Final = "use host:port, such as 127.0.0.1:8765"
 _LONGER_THAN_0: Final = _Rule(_is_positive, "use a duration longer than 0, such as 200ms, 3s, 15m or 8h")
 _MORE_THAN_0: Final = _Rule(_is_positive, "use a number above 0")
 
@@ -155,4 +195,8 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "stale_after": _LONGER_THAN_0,
     "reconnect_delay": _LONGER_THAN_0,
     "compact_after": _Rule(lambda value: value is None or value > 0, "use a duration, such as 1h, or never"),
+    "http": _Rule(_is_http_address, _ADDRESS),
+    "alert_command": _Rule(_is_command, "use a command with its arguments, quoted as in a shell"),
+    "alert_url": _Rule(_is_url, "use an http or https address"),
+    "alert_every": _LONGER_THAN_0,
 }

@@ -57,6 +57,9 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     compete: Annotated[
         bool, typer.Option("--compete", help="With --login: take over from the user's other trading session.")
     ] = False,
+    http: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve a status page, health and metrics here.")
+    ] = None,
     config: Config = None,
 ) -> None:
     """Record what the gateway streams, until stopped.
@@ -83,6 +86,7 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
         "insecure": insecure,
         "login": login,
         "compete": compete,
+        "http": http,
     }
     settings = capture_settings(flags, config=config)
     stop_at = _stop_at(for_, until, now=datetime.now(UTC))

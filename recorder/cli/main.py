@@ -43,6 +43,7 @@ COMMANDS: Final = (
         "Recording",
         "Serve a synthetic market as the broker's gateway would, for trying things out without an account.",
     ),
+    Command("status", "Reading", "Say how a recorder is doing."),
     Command("inspect", "Reading", "Show what an archive holds."),
     Command("replay", "Reading", "Print what was recorded as JSON lines, in order."),
     Command(
