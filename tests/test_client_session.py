@@ -22,8 +22,8 @@ from recorder.protocol.client_session import (
     ClientSession,
     News,
     Timing,
-    streams_of,
 )
+from recorder.protocol.streams import streams_of
 from recorder.protocol.topics import load_topics
 
 TOPICS = load_topics()

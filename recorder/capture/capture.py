@@ -23,6 +23,7 @@ from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from recorder.capture.archiver_process import ArchiverProcess
+from recorder.capture.contracts import conids_of, look_up
 from recorder.capture.conversation import Conversation, Errand
 from recorder.capture.journal import Journal, Limits
 from recorder.capture.place import Place
@@ -31,9 +32,10 @@ from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Counters, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, GatewayError, RecorderError
-from recorder.protocol.client_session import ClientSession, News, Stream, Timing
+from recorder.protocol.client_session import ClientSession, News, Timing
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
+from recorder.protocol.streams import Stream
 
 _log = logging.getLogger(__name__)
 _BACKOFF_MOST: Final = 60.0
@@ -67,6 +69,7 @@ class Capture:
         self._conversation: Conversation | None = None
         self._was_connected = False
         self._was_ready = False
+        self._contracts = conids_of((*settings.conid, *settings.depth_conid))
         self._loop = asyncio.get_running_loop()
         self._rest: Rest
         self._journal: Journal
@@ -222,6 +225,8 @@ class Capture:
         self.counters.received += 1
 
     def _on_news(self, news: News) -> Errand | None:
+        if news.what == "welcomed":
+            return self._note_contracts() if self._contracts else None
         if news.what == "ready":
             self._was_ready = True
             self.counters.state = "recording"
@@ -241,6 +246,12 @@ class Capture:
             if b'"snapshot":false' not in answer.replace(b" ", b""):
                 return
             await asyncio.sleep(_PRIME_AGAIN)
+
+    async def _note_contracts(self) -> None:
+        """Record what the contracts are, once a session."""
+        for answer in await look_up(self._rest, self._contracts):
+            self._journal.note(answer, "rest")
+        self._contracts = []
 
     async def _tickle(self) -> None:
         """Keep the login alive; a failure shows in the log, and the heartbeat decides about the connection."""

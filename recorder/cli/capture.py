@@ -32,6 +32,13 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     conid: Annotated[
         list[str] | None, typer.Option(metavar="ID,…", help="Contracts: 265598, or 265598@NYSE for one exchange.")
     ] = None,
+    symbol: Annotated[
+        list[str] | None, typer.Option(metavar="SYMBOL,…", help="Stocks by symbol: IBM, or AAPL:NASDAQ.")
+    ] = None,
+    account: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ACCOUNT,…", help="Accounts of depth, summary and ledger.", show_default="all"),
+    ] = None,
     topic: Annotated[list[str] | None, typer.Option(metavar="NAME,…", help="Topics to subscribe to.")] = None,
     field: Annotated[
         list[str] | None, typer.Option(metavar="FIELD,…", help="Market-data fields, by name or id.")
@@ -74,6 +81,8 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     flags = {
         "gateway": gateway,
         "conid": conid,
+        "symbol": symbol,
+        "account": account,
         "topic": topic,
         "field": field,
         "data": data,

@@ -25,8 +25,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from recorder.protocol.bar_requests import BarRequests
 from recorder.protocol.envelope import read_json, wire_topic
-from recorder.protocol.topics import Topic
+from recorder.protocol.streams import Stream
 
 MARKET_DATA: Final = b'"topic":"smd+'
 """What a frame of market data has in it; one written with more space is looked at as any other frame."""
@@ -56,42 +57,12 @@ class Timing(NamedTuple):
     reconnect_delay: float
 
 
-class Stream(NamedTuple):
-    """One thing to subscribe to. `key` is the wire topic that its frames will carry, `smd+265598`."""
-
-    topic: str
-    key: str
-    subscribe: str
-    cancel: str
-    brokerage: bool
-    renew: bool
-
-
 class News(NamedTuple):
     """Something that happened to the connection: `what` as in the table, `text` for people."""
 
     what: str
     text: str
     topic: str | None = None
-
-
-def streams_of(topics: Iterable[Topic], *, targets: Iterable[str], fields: Iterable[str]) -> list[Stream]:
-    """List the streams that the topics ask for; a target is a contract as the user writes it, `265598@NYSE`."""
-    listed = msgspec.json.encode(list(fields)).decode()
-    wanted = list(targets)
-    return [
-        Stream(
-            topic=topic.name,
-            key=f"{topic.prefixes[0]}+{target}" if target else topic.prefixes[0],
-            subscribe=asked.send.replace("{target}", target).replace("{fields}", listed),
-            cancel=asked.cancel.replace("{target}", target),
-            brokerage=asked.brokerage,
-            renew=asked.renew,
-        )
-        for topic in topics
-        if (asked := topic.subscription) is not None  # else it comes by itself
-        for target in (wanted if asked.per == "contract" else ("",))
-    ]
 
 
 class ClientSession:
@@ -107,6 +78,7 @@ class ClientSession:
         self._news: list[News] = []
         self._sts: dict[str, Any] = {}
         self._active: dict[str, Stream] = {}
+        self._bars = BarRequests()
         self._silent: set[str] = set()
         self._retries: dict[str, float] = {}
         self._retry_at: dict[str, float] = {}
@@ -120,7 +92,8 @@ class ClientSession:
         """When `tick` has something to do; never, once the connection is lost."""
         if self.state is LOST:
             return math.inf
-        dates = [self._heartbeat_by, self._tic_at, self._renew_at, self._silence_at, *self._retry_at.values()]
+        dates = [self._heartbeat_by, self._tic_at, self._renew_at, self._silence_at, self._bars.deadline]
+        dates += self._retry_at.values()
         return min(date for date in dates if date is not None)
 
     @property
@@ -162,6 +135,9 @@ class ClientSession:
         self._retries.pop(key, None)  # it flows: another refusal is a new one
         if handle is not None:
             handle(self, frame, now)
+        elif (cancels := self._bars.answered(key, frame)) is not None:
+            self._texts.extend(cancels)
+            self._ask_bars(now)
         elif frame.get("message") == "waiting for session" and self.state is OPENED:
             self._texts.append(msgspec.json.encode({"session": self._token}).decode())
 
@@ -184,14 +160,20 @@ class ClientSession:
             if self._silent:
                 self._news.append(News("no_data", f"no data for {', '.join(sorted(self._silent))}", "market_data"))
                 self._silent.clear()
+        self._retry(now)
+        for key in self._bars.overdue(now):
+            self._news.append(News("no_data", f"no answer to {key}: it may block others", self._active[key].topic))
+        self._ask_bars(now)
+
+    def _retry(self, now: float) -> None:
         for key in [key for key, at in self._retry_at.items() if now >= at]:
             del self._retry_at[key]
             if key in self._active:
-                self._texts.append(self._active[key].subscribe)
+                self._ask(self._active[key])
 
     def farewell(self) -> list[str]:
         """Give what to send before leaving: the broker keeps streams of a client that just goes, and counts them."""
-        texts = [stream.cancel for stream in self._active.values()]
+        texts = [stream.cancel for stream in self._active.values() if not stream.at_once]  # bars: upon their answer
         self._streams.clear()
         self._keep([])
         return texts
@@ -235,17 +217,32 @@ class ClientSession:
 
     def _subscribe(self, stream: Stream, now: float) -> None:
         self._active[stream.key] = stream
-        self._texts.append(stream.subscribe)
-        self._news.append(News("subscribed", stream.subscribe, stream.topic))
+        self._ask(stream)
+        self._ask_bars(now)
+        if not stream.at_once:
+            self._news.append(News("subscribed", stream.subscribe, stream.topic))
         if stream.renew:
             self._silent.add(stream.key)
             self._renew_at = self._renew_at or now + self._timing.renew_every
             self._silence_at = now + SILENCE
 
+    def _ask(self, stream: Stream) -> None:
+        """Send a request, or let it wait for its turn if the broker counts the open ones."""
+        if stream.at_once:
+            self._bars.add(stream)
+        else:
+            self._texts.append(stream.subscribe)
+
+    def _ask_bars(self, now: float) -> None:
+        for stream in self._bars.due(now):
+            self._texts.append(stream.subscribe)
+            self._news.append(News("subscribed", stream.subscribe, stream.topic))
+
     def _keep(self, streams: Iterable[Stream]) -> None:
         """Go on with these streams only: what waits for others, waits for nothing."""
         self._active = {stream.key: stream for stream in streams}
         self._silent &= self._active.keys()
+        self._bars.keep(self._active.keys())
         self._retries = {key: pause for key, pause in self._retries.items() if key in self._active}
         self._retry_at = {key: at for key, at in self._retry_at.items() if key in self._active}
         if not any(stream.renew for stream in self._active.values()):
@@ -258,6 +255,8 @@ class ClientSession:
         if key not in self._active or key in self._retry_at:
             self._news.append(News("error", f"the gateway says: {error}"))
             return
+        self._bars.failed(key)
+        self._ask_bars(now)
         pause = min(self._retries.get(key, self._timing.reconnect_delay), RETRY_MOST)
         self._retries[key] = pause * 2
         self._retry_at[key] = now + pause
