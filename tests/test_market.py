@@ -130,7 +130,19 @@ def test_a_contract_that_is_not_offered_has_no_frame() -> None:
     """Nor has a stream that is no market data of ours."""
     feed = SyntheticFeed(contracts=2)
 
-    assert [feed.snapshot(stream, T0) for stream in ("smd+1", "smd+1;;;2/1", "sor", "sbd+DU1000001+8314")] == [None] * 4
+    nothing = (
+        "smd+1",
+        "smd+1;;;2/1",
+        "sor",
+        "sbd+DU9+8314",
+        "sbd+DU1000001+1",
+        "sbd",
+        "smh+1+{}",
+        "ssd+DU9",
+        "sld+DU9",
+    )
+
+    assert [feed.snapshot(stream, T0) for stream in nothing] == [None] * len(nothing)
 
 
 def test_every_frame_has_the_envelope(busy: tuple[Any, Any, list[Update]]) -> None:

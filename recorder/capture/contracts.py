@@ -15,7 +15,7 @@ from recorder.errors import GatewayError, UsageError
 _log = logging.getLogger(__name__)
 _AT_ONCE: Final = 200
 """Contracts of one call: the most that clients' notes name; the broker's document names no limit."""
-_LEG: Final = re.compile(r"(?:^|[;,])([0-9]+)")
+_LEG: Final = re.compile(r"[;,]([0-9]+)/")
 
 
 class Candidate(NamedTuple):
@@ -30,8 +30,9 @@ class Candidate(NamedTuple):
 
 
 def conids_of(targets: Iterable[str]) -> list[int]:
-    """List the contracts of what a capture asks for, each once: 8314 of `8314@NYSE`, a combo's own and its legs'."""
-    return list(dict.fromkeys(int(conid) for target in targets for conid in _LEG.findall(target)))
+    """List the contracts of what a capture asks for, each once: 8314 of `8314@NYSE`, the legs of a combo."""
+    found = (_LEG.findall(target) if ";" in target else [target.partition("@")[0]] for target in targets)
+    return list(dict.fromkeys(int(conid) for conids in found for conid in conids))
 
 
 async def look_up(rest: Rest, conids: Sequence[int]) -> list[bytes]:

@@ -152,6 +152,8 @@ class Rest:
         found: dict[str, object] = {}
         for symbol in request.query.get("symbols", "").split(","):
             stocks = [one for one in self._all_by_symbol(symbol) if one.security_type == "STK"]
+            if not stocks:
+                continue
             found[symbol.strip().upper()] = [
                 {
                     "name": one.company, "chineseName": None, "assetClass": "STK",
