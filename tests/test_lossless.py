@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from recorder.protocol.cells import to_text
@@ -223,7 +223,7 @@ def decoded(made: Made, topic: Topic) -> list[Row]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_valid_frame_loses_nothing(name: str, data: st.DataObject) -> None:
     """Numbers are there by value, texts exactly, and what nobody knows as it was."""
@@ -250,6 +250,7 @@ NOISY = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(NOISY, min_size=1))
 def test_noise_in_any_topic_is_no_error(payloads: list[bytes]) -> None:
     """Whatever stands where a topic expects its rows, its topic or its values."""

@@ -11,7 +11,7 @@ whole groups at the speed of `zip`, not of a loop over cells.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -80,7 +80,7 @@ class Decoder:
 
     def decode(self, batch: FrameBatch) -> Decoded:
         """Decode frames; never raises, whatever they hold."""
-        builders = [_Builder(topic) for topic in self._topics]
+        builders = _Builders(self._topics)
         claimed = [_NO_TOPIC] * len(batch)
         undecoded: dict[str, int] = {}
         claims, plain = self._claims, self._plain
@@ -101,7 +101,8 @@ class Decoder:
                 builders[number].add(frame << _ITEM_BITS, value)
             elif missed := _add_rows(builders[number], frame, value, topic):
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
-        rows = {builder.topic.name: builder.rows(batch, self.orders) for builder in builders if builder.count}
+        ordered = [builders[number] for number in sorted(builders)]
+        rows = {builder.topic.name: builder.rows(batch, self.orders) for builder in ordered if builder.count}
         return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
 
     def _claim(self, value: Any, data: bytes) -> tuple[int, Topic | None]:
@@ -195,6 +196,18 @@ class _Shape(NamedTuple):
 
     places: list[int]
     values: list[Iterable[Any]]
+
+
+class _Builders(dict[int, "_Builder"]):
+    """The builders of a batch by the number of their topic, made when first asked for: most batches have few topics."""
+
+    def __init__(self, topics: Sequence[Topic]) -> None:
+        super().__init__()
+        self._topics = topics
+
+    def __missing__(self, number: int) -> _Builder:
+        builder = self[number] = _Builder(self._topics[number])
+        return builder
 
 
 class _Builder:
