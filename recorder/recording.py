@@ -20,6 +20,7 @@ from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.repair import set_aside
 from recorder.archive.verify import Report, verify
 from recorder.capture.capture import Capture, Outcome, stop_on_signals
+from recorder.capture.lookups import looked_up
 from recorder.capture.place import Place, new_session
 from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
@@ -49,6 +50,7 @@ async def record(
     """
     os.umask(0o077)  # account ids are personal
     topics = load_topics()
+    settings = await looked_up(settings, topics)
     streams = plan_streams(settings, topics)
     layout = make_layout(settings.data, DayBoundary(settings.day_boundary))
     point("record.archive_made")

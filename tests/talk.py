@@ -9,8 +9,8 @@ from typing import Any
 from recorder.protocol.client_session import ClientSession
 from recorder.protocol.connection_states import READY
 from recorder.protocol.ledger import Closed, Ledger, read_gap
+from recorder.protocol.stream_plan import streams_of
 from recorder.protocol.streams import Timing
-from recorder.protocol.subscriptions import streams_of
 from recorder.protocol.topics import load_topics
 
 TOPICS = load_topics()

@@ -32,8 +32,9 @@ from talk import (
 )
 
 from recorder.protocol.connection_states import LOST, OPENED, READY, WELCOMED
+from recorder.protocol.stream_plan import streams_of
 from recorder.protocol.streams import SILENCE, News
-from recorder.protocol.subscriptions import RETRY_MOST, streams_of
+from recorder.protocol.subscriptions import RETRY_MOST
 
 # ------------------------------------------------------------------ streams
 

@@ -130,7 +130,19 @@ def test_a_contract_that_is_not_offered_has_no_frame() -> None:
     """Nor has a stream that is no market data of ours."""
     feed = SyntheticFeed(contracts=2)
 
-    assert [feed.snapshot(stream, T0) for stream in ("smd+1", "smd+1;;;2/1", "sor", "sbd+DU1000001+8314")] == [None] * 4
+    nothing = (
+        "smd+1",
+        "smd+1;;;2/1",
+        "sor",
+        "sbd+DU9+8314",
+        "sbd+DU1000001+1",
+        "sbd",
+        "smh+1+{}",
+        "ssd+DU9",
+        "sld+DU9",
+    )
+
+    assert [feed.snapshot(stream, T0) for stream in nothing] == [None] * len(nothing)
 
 
 def test_every_frame_has_the_envelope(busy: tuple[Any, Any, list[Update]]) -> None:
@@ -389,4 +401,4 @@ def test_summary_and_ledger_name_their_stream() -> None:
 
     assert (summary["topic"], ledger["topic"]) == ("ssd+DU1000001", "sld+DU1000001")
     assert {row["timestamp"] for row in [*summary["result"], *ledger["result"]]} == {T0 // 1_000_000}
-    assert ledger["result"][1].keys() == {"key", "timestamp"}
+    assert ledger["result"][1]["cashbalance"] == 0.0  # the first frame is whole

@@ -29,7 +29,7 @@ from talk import (
 
 from recorder.protocol.connection_states import AWAY, LOST, OPENED, READY
 from recorder.protocol.ledger import Closed, Key, read_gap
-from recorder.protocol.subscriptions import Stream
+from recorder.protocol.stream_plan import Stream
 
 SOME: st.SearchStrategy[Any] = st.sampled_from([True, False, None, 1, "x", [], {}, "N", "DPB"])
 TARGETS = st.sampled_from(["265598", "8314@NYSE"])

@@ -74,7 +74,7 @@ def test_the_folder_loads() -> None:
     topics = load_topics(SCHEMAS)
 
     assert sorted(topic.name for topic in topics) == NAMES
-    assert {"market_data", "orders", "pnl"} <= set(NAMES)
+    assert {"market_data", "orders", "pnl", "trades", "depth", "bars"} <= set(NAMES)
 
 
 def test_a_frame_is_claimed_by_its_prefix() -> None:
@@ -113,21 +113,25 @@ def test_everything_has_a_doc(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_key_is_claimed_twice_only_for_its_flag(name: str) -> None:
-    """A value goes to one column; the letter before a price is the exception."""
-    keys = [column.key for column in known(topic_named(name)) if column.parser != "price_flag"]
+    """A value goes to one column; what stands before a price, a letter or a size, is the exception."""
+    keys = [column.key for column in known(topic_named(name)) if column.parser not in ("price_flag", "at_size")]
 
     assert len(keys) == len(set(keys))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_subscription_has_its_blanks(name: str) -> None:
-    """A stream of a contract names the contract, to begin and to end it."""
+    """A stream names its contract or account, to begin and to end it; an answer names itself, a ladder its account."""
     subscription = topic_named(name).subscription
     if subscription is None:
         return
 
-    for template in (subscription.send, subscription.cancel):
-        assert ("{target}" in template) == (subscription.per == "contract")
+    send, cancel = subscription.send, subscription.cancel
+    named = {"contract": "{target", "account": "{account}", "session": ""}[subscription.per]
+    ended = "{serverId}" if subscription.at_once else "{account}" if subscription.one_an_account else named
+    assert named in send
+    assert ended in cancel
+    assert "{target" not in send + cancel or subscription.per == "contract"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -141,7 +145,7 @@ def test_samples_belong_to_their_topic(name: str) -> None:
         assert sample.kind in KINDS
         if sample.kind == "rest":
             assert topic.rest is not None
-            assert sample.frame.partition("\n")[0].endswith(topic.rest.path)
+            assert sample.frame.partition("\n")[0].partition("?")[0].endswith(topic.rest.path)
         elif sample.kind == "mark":
             assert topic.mark is not None
             assert decode_mark(sample.frame.encode())["event"] == topic.mark.event

@@ -20,8 +20,8 @@ from recorder.protocol.client_session import ClientSession
 from recorder.protocol.connection_states import AWAY, LOST, READY
 from recorder.protocol.server_frames import Identity
 from recorder.protocol.server_session import SECOND, Begin, Output, Reply, Rules, ServerSession
+from recorder.protocol.stream_plan import streams_of
 from recorder.protocol.streams import Timing
-from recorder.protocol.subscriptions import streams_of
 from recorder.protocol.topics import load_topics
 
 DAYS: Final = 7

@@ -33,7 +33,7 @@ from recorder.protocol.health import TopicHealth
 from recorder.protocol.ledger import Ledger, begin_session
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
-from recorder.protocol.subscriptions import Stream
+from recorder.protocol.stream_plan import Stream
 
 _log = logging.getLogger(__name__)
 _ARCHIVE_WITHIN: Final = 15.0

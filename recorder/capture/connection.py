@@ -18,6 +18,7 @@ from typing import Final
 
 import msgspec
 
+from recorder.capture.contracts import conids_of, look_up
 from recorder.capture.conversation import Conversation, Errand
 from recorder.capture.journal import Journal
 from recorder.capture.rest import Rest, tls_context
@@ -30,8 +31,8 @@ from recorder.protocol.health import TopicHealth
 from recorder.protocol.ledger import Ledger
 from recorder.protocol.marks import encode_mark
 from recorder.protocol.masking import Masker
+from recorder.protocol.stream_plan import Stream
 from recorder.protocol.streams import News, Timing
-from recorder.protocol.subscriptions import Stream
 
 _log = logging.getLogger(__name__)
 _ORDERS: Final = "orders"
@@ -54,6 +55,7 @@ class Connection:
         self._token = ""
         self._was_connected = False
         self._was_ready = False
+        self._contracts = conids_of((*settings.conid, *settings.depth_conid))
         self._journal: Journal
 
     async def close(self) -> None:
@@ -176,6 +178,8 @@ class Connection:
             self._conversation = None
 
     def _on_news(self, news: News) -> Errand | None:
+        if news.what == "welcomed" and self._contracts:
+            return self._note_contracts()
         if news.what == "ready":
             self._was_ready = True
             self._turn_to("recording")
@@ -197,6 +201,12 @@ class Connection:
         except GatewayError as exc:
             _log.warning("no snapshot of the orders: %s", exc)
         self.session.snapshot_taken(_ORDERS, self._loop.time())
+
+    async def _note_contracts(self) -> None:
+        """Record what the contracts are, once a session."""
+        for answer in await look_up(self._rest, self._contracts):
+            self._journal.note(answer, "rest")
+        self._contracts = []
 
     def _turn_to(self, state: str) -> None:
         if not self._stop.is_set():

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -17,6 +17,7 @@ from recorder.errors import GatewayAway, GatewayError, SettingError
 from recorder.protocol.pacing import PENALTY, Pacer
 
 ORDERS: Final = "/iserver/account/orders"
+CONTRACTS: Final = "/trsrv/secdef"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
@@ -90,6 +91,24 @@ class Rest:
         """Ask for the accounts: the gateway wants this before orders and market data."""
         await self._json("GET", "/iserver/accounts")
 
+    async def portfolio_accounts(self) -> tuple[str, ...]:
+        """List the accounts of the login; needs no brokerage session (the broker's document)."""
+        accounts = self._read(await self._bytes("GET", "/portfolio/accounts"), "/portfolio/accounts")
+        rows = accounts if type(accounts) is list else []
+        ids = [str(row["accountId"]) for row in rows if type(row) is dict and row.get("accountId")]
+        if not ids:
+            raise GatewayError(f"{self.base_url}/portfolio/accounts names no accounts", hint=self._login_hint())
+        return tuple(ids)
+
+    async def stocks(self, symbols: Sequence[str]) -> dict[str, Any]:
+        """Find stocks by symbol: names with their contracts, by symbol; needs no brokerage session."""
+        return await self._json("GET", f"/trsrv/stocks?symbols={quote(','.join(symbols), safe=',')}")
+
+    async def contracts(self, conids: Sequence[int]) -> bytes:
+        """Look contracts up, as a recorded REST answer: request line, newline, body; needs no brokerage session."""
+        path = f"{CONTRACTS}?conids={','.join(map(str, conids))}"
+        return f"GET {path}\n".encode() + await self._bytes("GET", path)
+
     async def log_in(self, *, compete: bool) -> None:
         """Open the brokerage session (`ssodh/init`). With `compete` it takes it from the user's other programs."""
         await self._json("POST", "/iserver/auth/ssodh/init", {"publish": True, "compete": compete})
@@ -102,14 +121,16 @@ class Rest:
         return f"GET {ORDERS}\n".encode() + await self._bytes("GET", ORDERS)
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        data = await self._bytes(method, path, body)
-        try:
-            answer = msgspec.json.decode(data)
-        except msgspec.DecodeError as exc:
-            raise GatewayError(f"{self.base_url}{path} answers what is not JSON", hint=self._address_hint()) from exc
+        answer = self._read(await self._bytes(method, path, body), path)
         if type(answer) is not dict:
             raise GatewayError(f"{self.base_url}{path} answers something else than an object")
         return answer
+
+    def _read(self, data: bytes, path: str) -> Any:
+        try:
+            return msgspec.json.decode(data)
+        except msgspec.DecodeError as exc:
+            raise GatewayError(f"{self.base_url}{path} answers what is not JSON", hint=self._address_hint()) from exc
 
     async def _bytes(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> bytes:
         url = self.base_url + path

@@ -37,11 +37,22 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     conid: Annotated[
         tuple[str, ...], Meta(description="Contracts: 265598, or 265598@NYSE for one exchange, or a combo's legs.")
     ] = ()
+    symbol: Annotated[
+        tuple[str, ...], Meta(description="Stocks by symbol: IBM, or AAPL:NASDAQ with the exchange of its listing.")
+    ] = ()
+    account: Annotated[
+        tuple[str, ...], Meta(description="Accounts, for topics that are asked for by account; empty: all there are.")
+    ] = ()
     topic: Annotated[tuple[str, ...], Meta(description="Topics to subscribe to.")] = ("market_data", "orders", "pnl")
     field: Annotated[
         tuple[str, ...],
         Meta(description="Market-data fields by name or id; empty: a set of quote, trade and volume fields."),
     ] = ()
+    depth_conid: Annotated[
+        tuple[str, ...], Meta(description="Contracts of the price ladder, one an account; empty: those of conid.")
+    ] = ()
+    bars_period: Annotated[str, Meta(description="How far back bars go: 30min, 2h, 5d, 2w, 6m or 1y.")] = "2h"
+    bars_bar: Annotated[str, Meta(description="Length of a bar: 1min, 5min, 1h, 1d, 1w or 1m.")] = "1min"
     data: Annotated[Path, Meta(description="Folder of the archive.")] = Path("data")
     recorder_name: Annotated[
         str, Meta(description="Name of this recorder; two captures into one archive need two names.")
@@ -174,10 +185,22 @@ _ADDRESS: Final = "use host:port, such as 127.0.0.1:8765"
 _LONGER_THAN_0: Final = _Rule(_is_positive, "use a duration longer than 0, such as 200ms, 3s, 15m or 8h")
 _MORE_THAN_0: Final = _Rule(_is_positive, "use a number above 0")
 
+_CONTRACTS: Final = _Rule(
+    _matches(r"[0-9]+(@[A-Za-z0-9._]+)?|[0-9]+;\S+"), "use contract ids, such as 265598, 265598@NYSE or a combo's"
+)
+
 _RULES: Final[Mapping[str, _Rule]] = {
     "gateway": _Rule(_is_gateway, "use an http or https address, such as https://localhost:5000/v1/api"),
-    "conid": _Rule(
-        _matches(r"[0-9]+(@[A-Za-z0-9._]+)?|[0-9]+;\S+"), "use contract ids, such as 265598, 265598@NYSE or a combo's"
+    "conid": _CONTRACTS,
+    "symbol": _Rule(
+        _matches(r"[A-Za-z0-9./ -]+(:[A-Za-z0-9._]+)?"), "use symbols, such as IBM or AAPL:NASDAQ with its listing"
+    ),
+    "account": _Rule(_matches(r"[A-Za-z0-9]+"), "use account ids, such as DU1000001"),
+    "depth_conid": _CONTRACTS,
+    "bars_period": _Rule(_matches(r"[1-9][0-9]{0,3}(min|h|d|w|m|y)"), "use 30min, 2h, 5d, 2w, 6m or 1y"),
+    "bars_bar": _Rule(
+        _matches(r"(1|2|3|5|10|15|30)min|(1|2|3|4|8)h|1[dwm]"),
+        "use 1min, 2min, 3min, 5min, 10min, 15min, 30min, 1h, 2h, 3h, 4h, 8h, 1d, 1w or 1m",
     ),
     "topic": _Rule(_matches(r"[a-z][a-z_]*"), "use topic names, such as market_data, orders or pnl"),
     "field": _Rule(_matches(r"[a-z0-9_]+"), "use names or ids from `recorder fields`, such as last_price or 84"),

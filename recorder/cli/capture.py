@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from recorder.capture.capture import Outcome
     from recorder.capture.status import Status
 
+Symbols = Annotated[list[str] | None, typer.Option(metavar="SYMBOL,…", help="Stocks by symbol: IBM, or AAPL:NASDAQ.")]
+Accounts = Annotated[
+    list[str] | None,
+    typer.Option(metavar="ACCOUNT,…", help="Accounts of depth, summary and ledger.", show_default="all"),
+]
+
 _LINE_EVERY: Final = 60  # seconds between status lines where there is no terminal
 
 
@@ -32,6 +38,8 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     conid: Annotated[
         list[str] | None, typer.Option(metavar="ID,…", help="Contracts: 265598, or 265598@NYSE for one exchange.")
     ] = None,
+    symbol: Symbols = None,
+    account: Accounts = None,
     topic: Annotated[list[str] | None, typer.Option(metavar="NAME,…", help="Topics to subscribe to.")] = None,
     field: Annotated[
         list[str] | None, typer.Option(metavar="FIELD,…", help="Market-data fields, by name or id.")
@@ -77,6 +85,8 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     flags = {
         "gateway": gateway,
         "conid": conid,
+        "symbol": symbol,
+        "account": account,
         "topic": topic,
         "field": field,
         "data": data,

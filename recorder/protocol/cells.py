@@ -58,6 +58,19 @@ def to_column(cells: Cells | None, parser: CellParser, count: int, reject: Rejec
     return dense.take(pa.array(places, mask=places < 0))
 
 
+def multiplied(values: pa.Array, given: Cells, factors: Cells | None, reject: Reject) -> pa.Array:
+    """Multiply a column; a value whose factor is not known, or whose product is no number, stays as it came."""
+    factor = to_column(factors, "number", len(values), lambda _row, _value: None)
+    product = pc.multiply(values, factor)
+    good = pc.fill_null(pc.is_finite(product), False)
+    product = pc.if_else(good, product, pa.scalar(None, pa.float64()))
+    lost = np.asarray(pc.and_not(pc.is_valid(values), good))
+    for row, value in given.pairs() if lost.any() else ():
+        if lost[row]:
+            reject(row, value)
+    return product
+
+
 def _type_of(parser: CellParser) -> pa.DataType:
     if parser == "conid":
         return pa.int64()
@@ -69,7 +82,7 @@ def _in_bulk(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Arr
     if type(values[0]) is str:
         return None if parser == "conid" else _texts(values, parser, kind)
     if kind == pa.float64():
-        return _numbers(values, float, kind)
+        return _numbers(values, float, kind) if parser != "at_size" else None  # a number is the price
     if kind == pa.int64() and type(values[0]) is int:
         return _whole(values, parser, kind)
     if parser == "time_ms" and type(values[0]) is int:
@@ -117,7 +130,7 @@ def _distinct(texts: pa.Array, parser: CellParser, kind: pa.DataType) -> pa.Arra
     """Convert each distinct text once: prices and sizes repeat."""
     encoded = texts.dictionary_encode()
     try:
-        parsed = _plain_floats(encoded.dictionary) if kind == pa.float64() else None
+        parsed = _plain_floats(encoded.dictionary) if kind == pa.float64() and parser != "at_size" else None
         if parsed is None:
             parse = _PARSERS[parser]
             parsed = pa.array([parse(text) for text in encoded.dictionary.to_pylist()], kind)

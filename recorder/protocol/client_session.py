@@ -21,8 +21,8 @@ from recorder.protocol.envelope import read_json
 from recorder.protocol.health import TopicHealth
 from recorder.protocol.ledger import Cause, Ledger
 from recorder.protocol.login import Login
+from recorder.protocol.stream_plan import Stream
 from recorder.protocol.streams import SILENCE, News, Streams, Timing
-from recorder.protocol.subscriptions import Stream
 
 MARKET_DATA: Final = b'"topic":"smd+'
 """What a frame of market data has in it; one written with more space is looked at as any other frame."""
@@ -156,7 +156,7 @@ class ClientSession:
         if type(frame) is not dict:
             return
         key = str(frame.get("topic"))
-        line = self.streams.lines.get(key)
+        line = self.streams.line(key)
         if "error" in frame:
             error = str(frame["error"])
             error = error.replace(self._token, "…") if self._token else error  # it may be our own session message

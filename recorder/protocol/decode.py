@@ -11,7 +11,6 @@ whole groups at the speed of `zip`, not of a loop over cells.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -20,7 +19,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recorder.protocol.cells import CellParser, Cells, to_column, to_text
+from recorder.protocol.cells import CellParser, Cells, multiplied, to_column, to_text
+from recorder.protocol.conids import fill_from_topic, join, topic_part
 from recorder.protocol.decoding_state import DecodingState, Orders
 from recorder.protocol.envelope import NotJson, bare_topic, read_json, wire_topic
 from recorder.protocol.ledger import Ledger
@@ -30,11 +30,12 @@ from recorder.protocol.topics import Topic, Topics
 
 Row = dict[str, Any]
 
-_LEADING_CONID: Final = re.compile(r"[0-9]+")
 _NO_TOPIC: Final = -1
 _ITEM_BITS: Final = 32
 SPECIAL: Final = frozenset({"@source", "@prefix", "@topic", "@entry.0", "@entry.1"})
-"""Keys of values that stand around a row, not in it."""
+"""Keys of values that stand around a row, not in it; a topic's columns may name more (`Topic.around`)."""
+_FRAME: Final = "@frame."
+_PART: Final = "@topic."
 
 
 class Rows(NamedTuple):
@@ -82,7 +83,7 @@ class Decoder:
 
     def decode(self, batch: FrameBatch) -> Decoded:
         """Decode frames; never raises, whatever they hold."""
-        builders = [_Builder(topic) for topic in self._topics]
+        builders = _Builders(self._topics)
         claimed = [_NO_TOPIC] * len(batch)
         undecoded: dict[str, int] = {}
         claims, plain = self._claims, self._plain
@@ -104,7 +105,8 @@ class Decoder:
                 builders[number].add(frame << _ITEM_BITS, value)
             elif missed := _add_rows(builders[number], frame, value, topic):
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
-        rows = {builder.topic.name: builder.rows(batch, self._orders) for builder in builders if builder.count}
+        ordered = [builders[number] for number in sorted(builders)]
+        rows = {builder.topic.name: builder.rows(batch, self._orders) for builder in ordered if builder.count}
         return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
 
     def _readable(self, batch: FrameBatch) -> Iterable[tuple[int, int, bytes]]:
@@ -141,9 +143,7 @@ class Decoder:
 
 def is_plain(topic: Topic) -> bool:
     """Say whether a frame of the topic is its row, with nothing to be added."""
-    return (
-        topic.rows == "frame" and topic.payload is None and not any(column.key in SPECIAL for column in topic.columns)
-    )
+    return topic.rows == "frame" and topic.payload is None and not topic.around
 
 
 def column_parsers(topic: Topic) -> list[CellParser]:
@@ -173,7 +173,7 @@ def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
         wire = value.get("topic")
         prefix = wire.partition("+")[0] if type(wire) is str else ""
     payload = value if key is None else value.get(key)
-    extra = {"@source": source, "@prefix": prefix, "@topic": value.get("topic")}
+    extra = {"@source": source, "@prefix": prefix, "@topic": value.get("topic"), **builder.around(value)}
     if topic.rows == "entry":
         return _add_entries(builder, frame, payload, extra)
     items = [payload] if type(payload) is dict else payload
@@ -182,15 +182,15 @@ def _add_rows(builder: _Builder, frame: int, value: Any, topic: Topic) -> int:
     missed = 0
     for item, row in enumerate(items):
         if type(row) is dict:
-            builder.add(frame << _ITEM_BITS | item, {**_own(row), **extra})
+            builder.add(frame << _ITEM_BITS | item, {**_own(row, builder.special), **extra})
         else:
             missed += 1
     return missed
 
 
-def _own(row: Row) -> Row:
+def _own(row: Row, special: frozenset[str]) -> Row:
     """Give a row's own keys; one that is written like a special key gets an @ more, so that it is not lost to it."""
-    return row if SPECIAL.isdisjoint(row) else {f"@{key}" if key in SPECIAL else key: row[key] for key in row}
+    return row if special.isdisjoint(row) else {f"@{key}" if key in special else key: row[key] for key in row}
 
 
 def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int:
@@ -200,7 +200,8 @@ def _add_entries(builder: _Builder, frame: int, payload: Any, extra: Row) -> int
     for item, (name, row) in enumerate(payload.items()):
         if type(row) is dict:
             first, _, second = name.partition(".")
-            builder.add(frame << _ITEM_BITS | item, {**_own(row), **extra, "@entry.0": first, "@entry.1": second})
+            own = _own(row, builder.special)
+            builder.add(frame << _ITEM_BITS | item, {**own, **extra, "@entry.0": first, "@entry.1": second})
         else:
             missed += 1
     return missed
@@ -213,19 +214,41 @@ class _Shape(NamedTuple):
     values: list[Iterable[Any]]
 
 
+class _Builders(dict[int, "_Builder"]):
+    """The builders of a batch by the number of their topic, made when first asked for: most batches have few topics."""
+
+    def __init__(self, topics: Sequence[Topic]) -> None:
+        super().__init__()
+        self._topics = topics
+
+    def __missing__(self, number: int) -> _Builder:
+        builder = self[number] = _Builder(self._topics[number])
+        return builder
+
+
 class _Builder:
     """Collects one topic's rows of one batch and makes columns of them."""
 
     def __init__(self, topic: Topic) -> None:
         self.topic = topic
+        self.special = frozenset[str]() if is_plain(topic) else SPECIAL.union(topic.around)
         self._shapes: dict[tuple[str, ...], _Shape] = {}
-        self._special = frozenset[str]() if is_plain(topic) else SPECIAL
         self._parsers = column_parsers(topic)
 
     @property
     def count(self) -> int:
         """How many rows there are."""
         return sum(len(shape.places) for shape in self._shapes.values())
+
+    def around(self, frame: Row) -> Row:
+        """Give what the topic's columns take of a frame beside its rows, and of its topic."""
+        found: Row = {}
+        for key in self.topic.around:
+            if key.startswith(_FRAME) and (name := key.removeprefix(_FRAME)) in frame:
+                found[key] = frame[name]
+            elif key.startswith(_PART) and type(wire := frame.get("topic")) is str:
+                found[key] = topic_part(wire, int(key.removeprefix(_PART)))
+        return found
 
     def add(self, place: int, row: Row) -> None:
         """Take a row; its place is the frame's number in the batch, then `_ITEM_BITS` for the item's in the frame."""
@@ -251,12 +274,15 @@ class _Builder:
         }
         if topic.event_time is not None:
             columns["ts_event"] = to_column(
-                cells.get(topic.event_time), "time_ms", count, self._reject(extra, topic.event_time)
+                cells.get(topic.event_time), topic.event_parser, count, self._reject(extra, topic.event_time)
             )
         for column, parser in zip(topic.columns, self._parsers, strict=True):
             if column.key in cells:
                 reject = self._reject(extra, column.key)
-                columns[column.name] = to_column(cells[column.key], parser, count, reject)
+                values = to_column(cells[column.key], parser, count, reject)
+                if column.times is not None:
+                    values = multiplied(values, cells[column.key], cells.get(column.times), reject)
+                columns[column.name] = values
         self._leftovers(cells, extra)
         if extra:
             columns["extra"] = _map_array(extra, count)
@@ -288,7 +314,7 @@ class _Builder:
         if topic.payload is None:
             taken.add("topic")  # the frame's own
         for key, found in cells.items():
-            if key in taken or key in self._special:
+            if key in taken or key in self.special:
                 continue
             for row, value in found.pairs():
                 if value is not None:
@@ -306,34 +332,14 @@ class _Builder:
                 found = np.asarray(to_column(cells[key], "conid", count, reject).fill_null(0))
                 conid = np.where(found == 0, conid, found)
         if rule.topic and not conid.all():
-            _fill_from_topic(conid, cells.get("@topic" if "@topic" in self._special else "topic"))
+            fill_from_topic(conid, cells.get("@topic" if "@topic" in self.special else "topic"), rule.topic)
         if rule.join:
-            _join(conid, [cells.get(key) for key in rule.join], orders)
+            join(conid, [cells.get(key) for key in rule.join], orders)
         return conid
 
 
 def _keep_nothing(_row: int, _value: Any) -> None:
     """Reject what a column holds anyway."""
-
-
-def _fill_from_topic(conid: npt.NDArray[np.int64], topics: Cells | None) -> None:
-    for row, wire in topics.pairs() if topics is not None else ():
-        if conid[row] == 0 and type(wire) is str and (number := _LEADING_CONID.match(wire.partition("+")[2])):
-            conid[row] = int(number[0]) if len(number[0]) < 19 else 0  # noqa: PLR2004  what 64 bits can hold
-
-
-def _join(conid: npt.NDArray[np.int64], keys: Sequence[Cells | None], orders: Orders) -> None:
-    """Give rows without a contract that of the earlier row with the same keys, and remember those that have one."""
-    columns = [dict(cells.pairs()) if cells is not None else {} for cells in keys]
-    for row in range(len(conid)):
-        parts = [column.get(row) for column in columns]
-        if None in parts:
-            continue
-        name = " ".join(map(to_text, parts))
-        if conid[row]:
-            orders[name] = int(conid[row])
-        else:
-            conid[row] = orders.get(name, 0)
 
 
 def _map_array(extra: dict[int, Row], count: int) -> pa.Array:

@@ -58,6 +58,26 @@ def parse_price_flag(value: Any) -> Literal["C", "H"] | None:
     return "C" if flag == "C" else "H" if flag == "H" else None
 
 
+def parse_at_price(value: Any) -> float | None:
+    """Read the price of a ladder's row: `"189.58"`, or `"100 @ 189.56"` where the last trade was (the document)."""
+    if not isinstance(value, str) or "@" not in value:
+        return parse_bare_price(value)
+    price = parse_bare_price(value.partition("@")[2])
+    if price is None:
+        raise ValueError(f"no price: {value!r}")
+    return price
+
+
+def parse_at_size(value: Any) -> float | None:
+    """Read the size before the price of a ladder's row: 100 in `"100 @ 189.56"`, None in `"189.58"`."""
+    if not isinstance(value, str) or "@" not in value:
+        return None
+    size = parse_number(value.partition("@")[0])
+    if size is None:
+        raise ValueError(f"no size: {value!r}")
+    return size
+
+
 def parse_number(value: Any) -> float | None:
     """Read a number: `0.56`, `"2.42E7"`, `"1,300"`, `"-5"`, and shortened ones, exactly: `"24.2M"` is 24200000.0."""
     text = _text_or_number(value)
@@ -159,6 +179,8 @@ def parse_time_text(value: Any) -> int | None:
 PARSERS: Final[Mapping[Parser, Callable[[Any], Any]]] = {
     "price": parse_price,
     "price_flag": parse_price_flag,
+    "at_price": parse_at_price,
+    "at_size": parse_at_size,
     "size": parse_size,
     "number": parse_number,
     "percent": parse_percent,

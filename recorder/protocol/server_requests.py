@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 
@@ -33,9 +34,10 @@ class Request:
 
     @property
     def stream(self) -> str:
-        """The stream that is to begin or to end."""
+        """The stream that is to begin or to end; one of bars has its parameters in its name, since they make it."""
         topic = STOPS.get(self.verb, self.verb)
-        return f"{topic}+{self.target}" if self.target else topic
+        name = f"{topic}+{self.target}" if self.target else topic
+        return f"{name}+{msgspec.json.encode(self.params).decode()}" if self.verb == "smh" else name
 
     @property
     def fields(self) -> list[str] | None:
@@ -53,6 +55,11 @@ class Request:
         if self.verb in ("smd", "smh") and not _CONTRACT.fullmatch(self.target):
             return False
         return self.verb != "smd" or isinstance(self.params.get("fields", []), list)
+
+
+def server_id(stream: str) -> str:
+    """Name a request of bars as its answer does: five digits, the same for the same stream."""
+    return str(10_000 + crc32(stream.encode()) % 90_000)
 
 
 def cookie_session(cookie: str | None) -> str | None:

@@ -8,7 +8,9 @@ Rules of this file:
 3. After login the upstream connects: `system`, `act` and `sts` arrive spread over `ready_after`. What a client sends
    before that vanishes without a word, as at the broker (measured by clients).
 4. A malformed request gets silence; a frame whose first word is no topic gets `Topic unknown`.
-5. Market data ends by itself unless it is asked for again within `expire_after` (the broker's changelog: 10 minutes).
+5. Requests of bars stay open until they are cancelled by the `serverId` of their answer; while `bars_at_once` are open,
+   another gets silence. An account has one ladder: asking for another ends the first.
+6. Market data ends by itself unless it is asked for again within `expire_after` (the broker's changelog: 10 minutes).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from recorder.protocol.server_requests import (
     Request,
     cookie_session,
     parsed,
+    server_id,
 )
 
 SECOND: Final = 1_000_000
@@ -47,6 +50,7 @@ class Rules:
     expire_after: int = 600 * SECOND
     full_on_renewal: bool = True
     tic_replies: int = 1
+    bars_at_once: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +223,11 @@ class ServerSession:
         if request.verb in self._refused:
             return [Reply(refusal_frame(request.verb))]
         name = request.stream
+        ended: list[Output] = []
+        if request.verb == "smh" and name not in self.streams and len(self._bars()) >= self.rules.bars_at_once:
+            return []
+        if request.verb == "sbd" and name not in self.streams:
+            ended = self.end(f"sbd+{request.target.partition('+')[0]}+")
         known = self.streams.pop(name, None)  # and in again at the end, so that the first in line expires first
         asked = None if request.fields is None else allowed_keys(request.fields)
         keys = asked if known is None else _joined(known.keys, asked)
@@ -226,17 +235,22 @@ class ServerSession:
         self.streams[name] = Stream(keys, expires)
         if known is not None and known.keys == keys and not self.rules.full_on_renewal:
             return []
-        return [Begin(name, full=request.params.get("realtimeUpdatesOnly") is not True)]
+        return [*ended, Begin(name, full=request.params.get("realtimeUpdatesOnly") is not True)]
 
     def _stop(self, request: Request) -> list[Output]:
         topic, stream = STOPS[request.verb], request.stream
-        if topic == "smh":  # named by the answer's serverId, which is the feed's business
-            return [*self.end("smh+"), Reply(frame({"message": f"Unsubscribed {request.target}"}))]
+        if topic == "smh":  # named by the answer's serverId; that of a recorded answer is not ours, and ends them all
+            bars = self._bars()
+            named = [name for name in bars if server_id(name) == request.target] or bars
+            return [*self._ended(named, "cancelled"), Reply(frame({"message": f"Unsubscribed {request.target}"}))]
         outputs = self.end(f"{stream}+") if topic == "sbd" else self.end(stream)
         if topic in ("ssd", "sld"):
             what = "summary" if topic == "ssd" else "ledger"
             outputs.append(Reply(frame({"result": f"unsubscribed from {what}"})))
         return outputs
+
+    def _bars(self) -> list[str]:
+        return [name for name in self.streams if name.startswith("smh+")]
 
     def _ended(self, names: Sequence[str], why: Literal["cancelled", "expired", "lost"]) -> list[Output]:
         for name in names:

@@ -16,7 +16,8 @@ from recorder.protocol.health import TopicHealth
 from recorder.protocol.health_report import Rates, report
 from recorder.protocol.ledger import Ledger
 from recorder.protocol.staleness import Staleness
-from recorder.protocol.subscriptions import RETRY_MOST, Line, Stream, Subscriptions
+from recorder.protocol.stream_plan import Stream
+from recorder.protocol.subscriptions import RETRY_MOST, Line, Subscriptions
 
 SILENCE: Final = 30.0
 """Seconds after which a stream that sent nothing at all since its subscription counts as refused."""
@@ -65,6 +66,10 @@ class Streams:
         """The streams by their wire topics."""
         return self.subscriptions.lines
 
+    def line(self, key: str) -> Line | None:
+        """Find the stream of a frame with this wire topic."""
+        return self.lines.get(key) or self.lines.get(self.subscriptions.bars.request_of(key) or "")
+
     def topics(self, *, brokerage: bool = False) -> list[str]:
         """Name the topics, or those that need a brokerage session."""
         wanted = (line.stream for line in self.lines.values() if line.stream.brokerage or not brokerage)
@@ -87,8 +92,8 @@ class Streams:
         """Ask for what is not subscribed yet: all of it, or only what needs no brokerage session."""
         for line in self.lines.values():
             if not line.active and (brokerage or not line.stream.brokerage):
-                self.subscriptions.subscribe(line, now)
-                self._subscribed(line)
+                self._subscribe(line, now)
+        self._ask_bars(now)
 
     def end(self, *, brokerage: bool = False) -> None:
         """Take note that streams have ended at the broker: all, or those that need a brokerage session."""
@@ -114,6 +119,10 @@ class Streams:
         self.staleness.renewed(self.subscriptions.renewals(now), now)
         for line in self.subscriptions.retries(now):
             self._subscribed(line)
+        for key in self.subscriptions.bars.overdue(now):
+            topic = self.lines[key].stream.topic
+            self.news.append(News("no_data", f"no answer to {key}: it may block other requests", topic))
+        self._ask_bars(now)
 
     # ---------------------------------------------------------------- listening
 
@@ -123,6 +132,9 @@ class Streams:
         self._rates.count(line.stream.topic)
         if not line.active:
             return  # a few frames may still come after the end
+        if line.stream.at_once:
+            self.subscriptions.texts += self.subscriptions.bars.answered(line.stream.key, frame) or ()
+            self._ask_bars(now)
         if line.stream.renew:
             silent_from = line.watch.silent_from
             if line.watch.heard(frame, now) == "missed":
@@ -155,6 +167,7 @@ class Streams:
         text = f"the gateway refused {line.stream.key} ({error})"
         self.coverage.lose_stream(line, since, "subscription_refused", text)
         self.news.append(News("refused", f"{text}; it is asked again in {pause:g} s", line.stream.topic))
+        self._ask_bars(now)
         self._count_unheard()
 
     # ---------------------------------------------------------------- looking
@@ -251,8 +264,17 @@ class Streams:
             self._count_unheard()
         self.coverage.flows(line, now)
 
+    def _subscribe(self, line: Line, now: float) -> None:
+        self.subscriptions.subscribe(line, now)
+        self._subscribed(line)
+
+    def _ask_bars(self, now: float) -> None:
+        for line in self.subscriptions.ask_bars(now):
+            self.news.append(News("subscribed", line.stream.subscribe, line.stream.topic))
+
     def _subscribed(self, line: Line) -> None:
-        self.news.append(News("subscribed", line.stream.subscribe, line.stream.topic))
+        if not line.stream.at_once:  # of bars it is told when they are asked for
+            self.news.append(News("subscribed", line.stream.subscribe, line.stream.topic))
         self._count_unheard()
 
     def _count_unheard(self) -> None:

@@ -9,34 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
-import msgspec
-
+from recorder.protocol.bar_requests import BarRequests
 from recorder.protocol.health import StreamState
+from recorder.protocol.stream_plan import Stream
 from recorder.protocol.stream_watch import StreamWatch
-from recorder.protocol.topics import Topic
 
 RETRY_MOST: Final = 300.0
 """The longest pause before a refused stream is asked for again, seconds; the first is `reconnect_delay`."""
-
-
-class Stream(NamedTuple):
-    """One thing to subscribe to. `key` is the wire topic that its frames will carry, `smd+265598`.
-
-    `answered` is false where the broker sends nothing before something changes; `snapshot` says that REST has what the
-    stream leaves out.
-    """
-
-    topic: str
-    key: str
-    subscribe: str
-    cancel: str
-    brokerage: bool
-    renew: bool
-    answered: bool = True
-    snapshot: bool = False
-    conid: int | None = None
 
 
 @dataclass(slots=True)
@@ -67,40 +48,13 @@ class Line:
         return self.state != "waiting"
 
 
-def streams_of(topics: Iterable[Topic], *, targets: Iterable[str], fields: Iterable[str]) -> list[Stream]:
-    """List the streams that the topics ask for; a target is a contract as the user writes it, `265598@NYSE`."""
-    listed = msgspec.json.encode(list(fields)).decode()
-    wanted = list(targets)
-    return [
-        Stream(
-            topic=topic.name,
-            key=f"{topic.prefixes[0]}+{target}" if target else topic.prefixes[0],
-            subscribe=asked.send.replace("{target}", target).replace("{fields}", listed),
-            cancel=asked.cancel.replace("{target}", target),
-            brokerage=asked.brokerage,
-            renew=asked.renew,
-            answered=asked.answered,
-            snapshot=topic.rest is not None,
-            conid=_conid(target),
-        )
-        for topic in topics
-        if (asked := topic.subscription) is not None  # else it comes by itself
-        for target in (wanted if asked.per == "contract" else ("",))
-    ]
-
-
-def _conid(target: str) -> int | None:
-    """Find the contract in a target: `8314@NYSE` is 8314, a combo `28812380;;;…` is 28812380."""
-    digits = target.partition("@")[0].partition(";")[0]
-    return int(digits) if digits.isdecimal() else None
-
-
 class Subscriptions:
     """What is subscribed on one connection after the other; `texts` is what is to be sent, in order."""
 
     def __init__(self, streams: Iterable[Stream], *, renew_every: float, first_pause: float) -> None:
         self.lines = {stream.key: Line(stream) for stream in streams}
         self.texts: list[str] = []
+        self.bars = BarRequests()
         self._renew_every = renew_every
         self._first_pause = first_pause
         self._renew_at: float | None = None
@@ -116,16 +70,27 @@ class Subscriptions:
 
     def deadlines(self) -> list[float]:
         """List when `due` has something to do."""
-        pauses = [line.ask_at for line in self.lines.values() if line.ask_at is not None]
-        return pauses if self._renew_at is None else [*pauses, self._renew_at]
+        dates = [line.ask_at for line in self.lines.values()]
+        return [date for date in (*dates, self._renew_at, self.bars.deadline) if date is not None]
 
     def subscribe(self, line: Line, now: float) -> None:
-        """Ask for a stream that is not subscribed, or that was refused."""
+        """Ask for a stream that is not subscribed, or that was refused; one of bars waits for its turn (`ask_bars`)."""
         line.state, line.asked_at, line.ask_at = "asked", now, None
         line.watch.subscribed()
+        if line.stream.at_once:
+            self.bars.add(line.stream)
+            return
         self.texts.append(line.stream.subscribe)
         if line.stream.renew and self._renew_at is None:
             self._renew_at = now + self._renew_every
+
+    def ask_bars(self, now: float) -> list[Line]:
+        """Ask for the bars whose turn it is; list them."""
+        asked = [self.lines[stream.key] for stream in self.bars.due(now)]
+        for line in asked:
+            line.asked_at = now
+            self.texts.append(line.stream.subscribe)
+        return asked
 
     def renew(self, line: Line) -> None:
         """Ask for a running stream again, so that it does not end, or to see whether it lives."""
@@ -140,6 +105,7 @@ class Subscriptions:
         pause = min(max(line.pause or self._first_pause, at_least), RETRY_MOST)
         line.state, line.pause, line.ask_at = "refused", pause * 2, now + pause
         line.watch.clear()
+        self.bars.failed(line.stream.key)
         return pause
 
     def flows(self, line: Line) -> None:
@@ -153,12 +119,16 @@ class Subscriptions:
             line.watch.subscribed()
         if not any(line.active and line.stream.renew for line in self.lines.values()):
             self._renew_at = None
+        self.bars.keep({line.stream.key for line in self.lines.values() if line.active})
 
     def cancel(self, lines: Iterable[Line]) -> list[str]:
-        """End streams from our side; give what is to be sent: the broker counts those of a client that just goes."""
+        """End streams from our side; give what is to be sent: the broker counts those of a client that just goes.
+
+        Bars are cancelled upon their answer, by an id that only it has.
+        """
         active = [line for line in lines if line.active]
         self.end(active)
-        return [line.stream.cancel for line in active]
+        return [line.stream.cancel for line in active if not line.stream.at_once]
 
     def renewals(self, now: float) -> list[Line]:
         """Renew what the broker would end, if it is time; list what was renewed."""

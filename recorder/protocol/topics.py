@@ -15,6 +15,8 @@ from recorder.errors import TopicFileError, UsageError
 Parser = Literal[
     "price",
     "price_flag",
+    "at_price",
+    "at_size",
     "size",
     "number",
     "percent",
@@ -31,6 +33,8 @@ ArrowType = Literal["float64", "int64", "string", "bool", "timestamp"]
 PARSER_TYPES: Final[Mapping[str, ArrowType]] = {
     "price": "float64",
     "price_flag": "string",
+    "at_price": "float64",
+    "at_size": "float64",
     "size": "float64",
     "number": "float64",
     "percent": "float64",
@@ -48,14 +52,17 @@ RESERVED: Final = ("ts_recv", "ts_event", "session", "seq", "item", "extra", "da
 class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One value of a row.
 
-    `key` is the key on the wire. A key that begins with `@` is not on the wire: `@prefix` is the topic's prefix in the
-    frame, `@source` is `stream` or `rest`, `@entry.0` and `@entry.1` are the parts of an entry's key.
+    `key` is the key on the wire. A key that begins with `@` stands around the row, not in it: `@prefix` is the topic's
+    prefix in the frame, `@source` is `stream` or `rest`, `@entry.0` and `@entry.1` are the parts of an entry's key,
+    `@topic.1` is what follows the first plus of the frame's topic, `@frame.serverId` is a key of the frame beside its
+    rows. `times` is the key of a number that the value has to be multiplied with.
     """
 
     name: str
     key: str
     parser: Parser
     doc: str
+    times: str | None = None
 
     @property
     def type(self) -> ArrowType:
@@ -66,28 +73,38 @@ class Column(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Subscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the stream is asked for.
 
-    `send` and `cancel` are templates with `{target}` (a contract as given by the user, `265598` or `265598@NYSE`) and
-    `{fields}` (a JSON list of field ids). `per` says how many streams there are: one a `contract` or one a `session`.
-    `renew` is true for streams that the broker ends by itself, `answered` is false for those that stay silent until
-    something changes.
+    `send` and `cancel` are templates with `{target}` (a contract as given by the user, `265598` or `265598@NYSE`),
+    `{target+}` (the same as `265598+NYSE`), `{account}`, `{fields}` (a JSON list of field ids), and the settings
+    `{bars_period}` and `{bars_bar}`. `per` says how many streams there are: one a `contract`, one an `account` or one a
+    `session`; a stream of a contract with an account in it exists once an account. `renew` is true for streams that the
+    broker ends by itself. `at_once` is for streams that answer once and stay open until they are cancelled: how many
+    the broker lets be open; `cancel` is then filled with keys of the answer, `{serverId}`. `answered` is false for
+    streams that stay silent until something changes.
     """
 
     send: str
     cancel: str
-    per: Literal["contract", "session"]
+    per: Literal["contract", "account", "session"]
     brokerage: bool
     renew: bool = False
     answered: bool = True
+    at_once: int = 0
+
+    @property
+    def one_an_account(self) -> bool:
+        """Whether an account has one contract at a time."""
+        return self.per == "contract" and "{account}" in self.send
 
 
 class Conid(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a row's contract is found: the first of `keys` that has one, then the frame's topic, then an earlier row.
 
-    `join` names the wire keys that tie a row without a contract to an earlier row that had one.
+    `topic` says which part of the frame's topic it is: 1 in `smd+8314`, 2 in `sbd+DU1000001+8314`, 0 none. `join` names
+    the wire keys that tie a row without a contract to an earlier row that had one.
     """
 
     keys: tuple[str, ...] = ()
-    topic: bool = False
+    topic: int = 0
     join: tuple[str, ...] = ()
 
 
@@ -110,10 +127,13 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     `prefixes` are the wire topics up to the first `+`. `payload` is the key that holds the rows (None: the frame is
     the row). `rows` says what a row is: the whole payload (`frame`), each element of a list (`item`; a lone object
     counts as a list of one), or each entry of an object (`entry`; the entry's key is split at the first dot).
-    `event_time` is the wire key of the broker's clock, in milliseconds. `columns` become columns of the table.
+    `event_time` is the wire key of the broker's clock, written as `event_parser` says. `columns` become columns of the
+    table.
     `fields` are known too, but rare: they stay in `extra` as text until a loader asks for one by name.
     `identity` names the columns that, with the contract, say what a row speaks of: values are carried forward within
-    it. `ignore` are envelope keys that repeat what the path or another column says.
+    it. `whole` says that a row tells all: what is absent is empty, not unchanged, so nothing is carried forward.
+    `revision_of` names the column that rows share which replace each other: of an execution that is sent again, the
+    last row counts. `ignore` are envelope keys that repeat what the path or another column says.
     """
 
     name: str
@@ -123,6 +143,7 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     columns: tuple[Column, ...] = msgspec.field(name="column")
     payload: str | None = None
     event_time: str | None = None
+    event_parser: Literal["time_ms", "time_s"] = "time_ms"
     subscription: Subscription | None = None
     conid: Conid = Conid()
     rest: Rest | None = None
@@ -131,6 +152,14 @@ class Topic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     default_fields: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
+    whole: bool = False
+    revision_of: str | None = None
+
+    @cached_property
+    def around(self) -> tuple[str, ...]:
+        """The keys of columns, and of their factors, that stand around a row, not in it."""
+        keys = (key for column in self.columns for key in (column.key, column.times))
+        return tuple(dict.fromkeys(key for key in keys if key is not None and key.startswith("@")))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -198,6 +227,13 @@ def parse_topic(text: str, *, path: Path) -> Topic:
     names = [column.name for column in (*topic.columns, *topic.fields)]
     problems = [f"two columns named {name!r}" for name in {name for name in names if names.count(name) > 1}]
     problems += [f"identity {name!r} is no column" for name in topic.identity if name not in names]
+    if topic.revision_of is not None and topic.revision_of not in names:
+        problems.append(f"revision_of {topic.revision_of!r} is no column")
+    problems += [
+        f"{column.name} times {column.times!r}, which is no key beside the rows"
+        for column in topic.columns
+        if column.times is not None and not column.times.startswith("@frame.")
+    ]
     problems += [f"column name {name!r} is the recorder's own" for name in names if name in RESERVED]
     if topic.name != path.stem:
         problems.append(f"the name {topic.name!r} is not the file's")

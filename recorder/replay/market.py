@@ -60,6 +60,25 @@ class Contract:
         """Yesterday's close."""
         return self._number(self._prior)
 
+    @property
+    def unit(self) -> float:
+        """One tick."""
+        return self._unit
+
+    @property
+    def quote(self) -> tuple[int, int, int | None]:
+        """The bid, the ask and the last trade, None before the first, in ticks."""
+        return self._bid, self._ask, self._last
+
+    @property
+    def last_size(self) -> str:
+        """The size of the last trade as it is written; empty before the first."""
+        return self._last_size
+
+    def text(self, ticks: int) -> str:
+        """Write a price."""
+        return self._price(ticks)
+
     def price_text(self, ticks_from_last: int = 0) -> str:
         """Write a price near the last one."""
         return self._price((self._prior if self._last is None else self._last) + ticks_from_last)

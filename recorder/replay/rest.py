@@ -62,6 +62,7 @@ class Rest:
             "/portfolio/accounts": self.portfolio_accounts,
             "/iserver/account/orders": self.orders,
             "/trsrv/stocks": self.stocks,
+            "/trsrv/secdef": self.secdef,
             "/iserver/secdef/info": self.secdef_info,
             "/iserver/contract/{conid}/info": self.contract_info,
             "/iserver/marketdata/unsubscribeall": self.unsubscribe_all,
@@ -162,13 +163,35 @@ class Rest:
         """Find stocks by symbol, several with commas."""
         found: dict[str, object] = {}
         for symbol in request.query.get("symbols", "").split(","):
-            one = self._by_symbol(symbol)
-            if one is not None and one.security_type == "STK":
-                exchange = one.listing_exchange.partition(".")[0]
-                contract = {"conid": one.conid, "exchange": exchange, "isUS": True}
-                name = {"name": one.company, "chineseName": None, "assetClass": "STK", "contracts": [contract]}
-                found[one.symbol] = [name]
+            stocks = [one for one in self._all_by_symbol(symbol) if one.security_type == "STK"]
+            if not stocks:
+                continue
+            found[symbol.strip().upper()] = [
+                {
+                    "name": one.company, "chineseName": None, "assetClass": "STK",
+                    "contracts": [{"conid": one.conid, "exchange": _exchange(one), "isUS": True}],
+                }
+                for one in stocks
+            ]  # fmt: skip
         return _json(found)
+
+    async def secdef(self, request: web.Request) -> web.Response:
+        """Tell about contracts, several with commas; one that is not known is left out."""
+        found = [self._by_conid(conid) for conid in request.query.get("conids", "").split(",")]
+        rows = [
+            {
+                "conid": one.conid, "currency": "USD", "time": 1, "chineseName": None,
+                "allExchanges": "SMART,NYSE,NASDAQ",
+                "listingExchange": _exchange(one), "countryCode": "US", "name": one.company,
+                "assetClass": one.security_type, "expiry": None, "lastTradingDay": None, "group": None,
+                "putOrCall": None, "sector": None, "sectorGroup": None, "strike": "0", "ticker": one.symbol,
+                "undConid": 0, "multiplier": 0.0, "type": "COMMON" if one.security_type == "STK" else None,
+                "hasOptions": False, "fullName": one.symbol, "isUS": True,
+            }
+            for one in found
+            if one is not None
+        ]  # fmt: skip
+        return _json({"secdef": rows})
 
     async def search(self, request: web.Request) -> web.Response:
         """Find contracts by symbol; the conid is a text here (seen by clients)."""
@@ -258,8 +281,15 @@ class Rest:
         return self._gateway.hub.feed.instruments.get(int(conid)) if conid.isdecimal() else None
 
     def _by_symbol(self, symbol: str) -> Instrument | None:
+        return next(iter(self._all_by_symbol(symbol)), None)
+
+    def _all_by_symbol(self, symbol: str) -> list[Instrument]:
         wanted = symbol.strip().upper()
-        return next((one for one in self._gateway.hub.feed.instruments.values() if one.symbol == wanted), None)
+        return [one for one in self._gateway.hub.feed.instruments.values() if one.symbol == wanted]
+
+
+def _exchange(one: Instrument) -> str:
+    return one.listing_exchange.partition(".")[0]
 
 
 async def _body(request: web.Request) -> Mapping[str, object]:

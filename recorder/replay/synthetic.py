@@ -10,6 +10,8 @@ import msgspec
 from recorder.replay.feed import Due, Instrument, Update
 from recorder.replay.market import Market
 from recorder.replay.synthetic_account import Account
+from recorder.replay.synthetic_bars import bars_answer
+from recorder.replay.synthetic_depth import Ladders
 from recorder.replay.synthetic_orders import OrderFlow
 
 _PNL_EVERY: Final = 1_000_000  # the broker's document: up to once a second
@@ -40,6 +42,7 @@ class SyntheticFeed:
             conid: contract.instrument for conid, contract in self.market.contracts.items()
         }
         self._account = Account(account, self.market.contracts.values())
+        self._ladders = Ladders(self.market.contracts, account=account, seed=seed)
         self._orders: OrderFlow | None = None
         if order_every > 0 and contracts > 0:
             self._orders = OrderFlow(
@@ -53,22 +56,25 @@ class SyntheticFeed:
         """Take note of all streams that some client has now."""
         self._wanted = sorted(streams)  # sorted: the same wishes give the same market, in whatever order they came
         self.market.want(self._wanted)
+        self._ladders.want(self._wanted)
 
     def snapshot(self, stream: str, now: int) -> bytes | None:
         """Give a full frame as of now. Orders have none: the broker sends updates only, and REST has the rows."""
         topic = stream.partition("+")[0]
-        if topic == "smd":
-            return self.market.snapshot(stream, now)
-        if topic == "spl":
-            return self._account.pnl()
-        if topic == "ssd":
-            return self._account.summary(stream, now)
-        if topic == "sld":
-            return self._account.ledger(stream, now)
-        if topic == "str":
-            executions = self._orders.executions if self._orders else ()
-            return msgspec.json.encode({"topic": "str", "args": list(executions)})
-        return None
+        match topic:
+            case "smd":
+                data = self.market.snapshot(stream, now)
+            case "smh":
+                contract = self.market.contracts.get(_conid(stream))
+                data = None if contract is None else bars_answer(contract, stream, now=now)
+            case "sbd":
+                data = self._ladders.snapshot(stream)
+            case "str":
+                executions = self._orders.executions if self._orders else ()
+                data = msgspec.json.encode({"topic": "str", "args": list(executions)})
+            case _:
+                data = self._account.snapshot(stream, now)
+        return data
 
     def orders(self, now: int) -> Sequence[Mapping[str, object]]:  # noqa: ARG002  an archive needs the time
         """Give the rows of the orders of the day."""
@@ -83,8 +89,10 @@ class SyntheticFeed:
         updates = self.market.advance(now)
         if self._orders is not None:
             updates += self._orders.advance(now)
+        updates += self._ladders.advance(now)
         updates += self._account_updates(now)
-        nexts = [self.market.next_due(now), self._orders.next_due if self._orders else None, self._next_pnl]
+        orders = self._orders.next_due if self._orders else None
+        nexts = [self.market.next_due(now), orders, self._ladders.next_due, self._next_pnl]
         return Due(updates, min(time for time in nexts if time is not None))
 
     def _account_updates(self, now: int) -> list[Update]:
@@ -97,6 +105,15 @@ class SyntheticFeed:
                 updates.append(Update("spl", self._account.pnl()))
         if self._next_ledger <= now:
             self._next_ledger += ((now - self._next_ledger) // _LEDGER_EVERY + 1) * _LEDGER_EVERY
-            ledgers = [stream for stream in self._wanted if stream.startswith("sld+")]
-            updates += [Update(stream, self._account.ledger(stream, now)) for stream in ledgers]
+            summary, ledger = f"ssd+{self._account.account}", f"sld+{self._account.account}"
+            if summary in self._wanted:
+                updates.append(Update(summary, self._account.summary(summary, now)))
+            if ledger in self._wanted:
+                updates.append(Update(ledger, self._account.ledger_update(ledger, now)))
         return updates
+
+
+def _conid(stream: str) -> int:
+    """Read the contract of a stream of bars, `smh+265598@NYSE+{…}`; 0 for what is none."""
+    text = stream.split("+")[1].partition("@")[0]
+    return int(text) if text.isdecimal() else 0

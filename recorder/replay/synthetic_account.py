@@ -10,6 +10,8 @@ import msgspec
 from recorder.replay.market import Contract
 
 _CASH: Final = 1_000_000.0
+_Row = Mapping[str, object]
+
 _HELD: Final = 3  # contracts held from the start
 
 
@@ -21,6 +23,7 @@ class Account:
         self._cash = _CASH
         self._positions: dict[Contract, tuple[int, float]] = {}  # quantity, money paid for it
         self._realized = 0.0
+        self._told: tuple[_Row, ...] = ({}, {})
         for contract in list(contracts)[:_HELD]:
             self._positions[contract] = (100, 100 * contract.prior_close)
 
@@ -33,6 +36,14 @@ class Account:
         self._realized += closed * (price - basis)
         opened = quantity + closed
         self._positions[contract] = (held + quantity, paid - closed * basis + opened * price)
+
+    def snapshot(self, stream: str, now: int) -> bytes | None:
+        """Give a full frame of a stream of this account; None for any other stream."""
+        if stream == "spl":
+            return self.pnl()
+        if stream == f"ssd+{self.account}":
+            return self.summary(stream, now)
+        return self.ledger(stream, now) if stream == f"sld+{self.account}" else None
 
     def pnl(self) -> bytes:
         """Write the P&L frame."""
@@ -63,15 +74,35 @@ class Account:
         return msgspec.json.encode({"result": rows, "topic": stream})
 
     def ledger(self, stream: str, now: int) -> bytes:
-        """Write the ledger; a currency without change is a bare row."""
-        stamp, value = now // 1_000_000, self._value()
-        base = {
+        """Write the whole ledger."""
+        return self._ledger_frame(stream, now, told=({}, {}))
+
+    def ledger_update(self, stream: str, now: int) -> bytes:
+        """Write the ledger again; a currency that is as in the update before is a bare row."""
+        told, self._told = self._told, self._ledger()
+        return self._ledger_frame(stream, now, told=told)
+
+    def _ledger_frame(self, stream: str, now: int, *, told: tuple[_Row, ...]) -> bytes:
+        stamp = now // 1_000_000
+        rows = [
+            {"key": row["key"], "timestamp": stamp} if row == before else {**row, "timestamp": stamp}
+            for row, before in zip(self._ledger(), told, strict=True)
+        ]
+        return msgspec.json.encode({"result": rows, "topic": stream})
+
+    def _ledger(self) -> tuple[_Row, ...]:
+        value = self._value()
+        base: _Row = {
             "acctCode": self.account, "key": "LedgerListBASE", "secondKey": "BASE",
             "cashbalance": round(self._cash, 2), "exchangeRate": 1.0, "stockMarketValue": round(value, 2),
             "netLiquidationValue": round(self._cash + value, 2), "realizedPnl": round(self._realized, 2),
-            "severity": 0, "timestamp": stamp,
+            "severity": 0,
         }  # fmt: skip
-        return msgspec.json.encode({"result": [base, {"key": "LedgerListEUR", "timestamp": stamp}], "topic": stream})
+        euros: _Row = {
+            "acctCode": self.account, "key": "LedgerListEUR", "secondKey": "EUR", "cashbalance": 0.0,
+            "exchangeRate": 1.0842, "severity": 0,
+        }  # fmt: skip
+        return base, euros
 
     def _value(self) -> float:
         return sum(held * contract.price for contract, (held, _) in self._positions.items())

@@ -23,7 +23,7 @@ def load_filled(
 
     The same thing is the contract and the topic's `identity`: the order, the account, the stream. Values from before
     `start` count, back to the beginning of the session that ran then: a session begins with full rows. What was never
-    sent stays null.
+    sent stays null. Of a topic whose rows are `whole`, an absent value is empty, and nothing is replaced.
     """
     wanted = None if columns is None else list(dict.fromkeys([*columns, *topic.identity]))
     begin = span.start if span.start is None else reader.session_start(span.start)
@@ -37,7 +37,7 @@ def load_filled(
 
 def _carry(table: pa.Table, topic: Topic) -> pa.Table:
     """Carry values forward within each thing; the order of rows stays."""
-    if not table.num_rows:
+    if not table.num_rows or topic.whole:
         return table
     things = _things(table, topic)
     order = np.argsort(things, kind="stable")
