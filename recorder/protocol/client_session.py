@@ -211,8 +211,8 @@ class ClientSession:
             if self.state is WELCOMED:
                 self._lose_brokerage("not_authenticated", f"the gateway named no brokerage session in {SILENCE:g} s")
         dead = None if self._paused else self.streams.look(now)
-        if dead is not None:
-            self._lose(Event.STALE, None, dead)
+        if dead is not None and self._go(Event.STALE):
+            self.streams.lose_beside_the_dead(dead, not_before=self._opened_at)
 
     def _on_system(self, frame: dict[str, Any], now: float) -> None:
         self._heartbeat_by = now + self._timing.heartbeat_timeout
@@ -268,13 +268,11 @@ class ClientSession:
         topics = self.streams.topics(brokerage=True)
         self.streams.coverage.lose(topics, cause, why, since=self._since())
 
-    def _lose(self, event: Event, cause: Cause | None, why: str, *, not_before: float = -math.inf) -> None:
-        """Give the connection up; without a cause the gaps are open already."""
-        if not self._go(event):
-            return
-        if cause is not None:
+    def _lose(self, event: Event, cause: Cause, why: str, *, not_before: float = -math.inf) -> None:
+        """Give the connection up."""
+        if self._go(event):
             self.streams.coverage.lose(self.streams.topics(), cause, why, since=self._since(not_before))
-        self._say(cause or event.name.lower(), why)
+            self._say(cause, why)
 
     def _since(self, not_before: float = -math.inf) -> Callable[[str], float]:
         """Say when a topic was heard last: one that speaks only on change was well as long as anything was heard."""
