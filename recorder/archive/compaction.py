@@ -276,6 +276,6 @@ def _share_out(table: pa.Table, shares: Sequence[TableDigest], commits: Sequence
         return
     begins = np.searchsorted(seq, [commit.first for commit in commits])
     ends = np.searchsorted(seq, [commit.last for commit in commits], side="right")
-    for number in np.flatnonzero(ends > begins):
+    for number in np.flatnonzero(ends > begins).tolist():
         begin, end = int(begins[number]), int(ends[number])
         shares[number].update(table if end - begin == len(seq) else table.slice(begin, end - begin))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +65,9 @@ class _Content(NamedTuple):
     """What is hashed of an array: of a map, instead of values, what is hashed of its keys and its items."""
 
     rows: int
-    validity: bytes | npt.NDArray[np.uint8]
-    lengths: npt.NDArray[np.uint32] | None
-    values: memoryview | npt.NDArray[np.generic] | bytes | None
+    validity: memoryview | bytes
+    lengths: memoryview | None
+    values: memoryview | bytes | None
     entries: tuple[_Content, _Content] | None = None
 
 
@@ -115,7 +115,7 @@ def _content(array: pa.Array) -> _Content:
     """Lay out what is hashed of an array, without a copy where there is no null."""
     rows, kind = len(array), array.type
     valid = None if array.null_count == 0 else _validity(array)
-    validity = b"\1" * rows if valid is None else valid
+    validity = b"\1" * rows if valid is None else valid.data
     if pa.types.is_map(kind):
         return _map_content(array, validity)
     if pa.types.is_dictionary(kind):
@@ -129,7 +129,7 @@ def _content(array: pa.Array) -> _Content:
     return _Content(rows, validity, None, _fixed(array, valid))
 
 
-def _validity(array: pa.Array) -> npt.NDArray[np.uint8]:
+def _validity(array: pa.Array) -> npt.NDArray[Any]:
     """Give a byte for each row, 0 where it is null."""
     bits = array.buffers()[0]
     if bits is None:  # an array of nulls has none
@@ -140,35 +140,35 @@ def _validity(array: pa.Array) -> npt.NDArray[np.uint8]:
     return np.unpackbits(packed, count=skipped + len(array), bitorder="little")[skipped:]
 
 
-def _map_content(array: pa.Array, validity: bytes | npt.NDArray[np.uint8]) -> _Content:
+def _map_content(array: pa.Array, validity: memoryview | bytes) -> _Content:
     edges = np.asarray(array.offsets)
     lengths = np.diff(edges)[np.frombuffer(validity, bool)]  # a null map has no entries
     begin, count = int(edges[0]), int(edges[-1] - edges[0])
     keys, items = (_content(entries.slice(begin, count)) for entries in (array.keys, array.items))
-    return _Content(len(array), validity, lengths.astype(_LENGTHS), None, (keys, items))
+    return _Content(len(array), validity, lengths.astype(_LENGTHS).data, None, (keys, items))
 
 
 def _repeated(value: pa.Array, rows: int) -> _Content:
     """Lay out one text that all rows have."""
     text = bytes(text_bytes(value))
-    return _Content(rows, b"\1" * rows, np.full(rows, len(text), _LENGTHS), text * rows)
+    return _Content(rows, b"\1" * rows, np.full(rows, len(text), _LENGTHS).data, text * rows)
 
 
-def _texts(array: pa.Array, valid: npt.NDArray[np.uint8] | None) -> tuple[npt.NDArray[np.uint32], memoryview]:
+def _texts(array: pa.Array, valid: npt.NDArray[Any] | None) -> tuple[memoryview, memoryview]:
     edges = text_edges(array)
     lengths = np.diff(edges)
     if valid is not None:
         lengths = lengths[valid.view(bool)]
         if int(lengths.sum()) != int(edges[-1]) - int(edges[0]):  # bytes below a null, which Arrow allows
             array = array.drop_null()
-    return lengths.astype(_LENGTHS, copy=False), text_bytes(array)
+    return lengths.astype(_LENGTHS, copy=False).data, text_bytes(array)
 
 
-def _fixed(array: pa.Array, valid: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.generic]:
+def _fixed(array: pa.Array, valid: npt.NDArray[Any] | None) -> memoryview:
     """Give numbers and times that are not null."""
     width = array.type.bit_width // 8
     values = np.frombuffer(array.buffers()[1] or b"", f"<u{width}")[array.offset : array.offset + len(array)]
-    return values if valid is None else values[valid.view(bool)]
+    return (values if valid is None else values[valid.view(bool)]).data
 
 
 def text_edges(array: pa.Array) -> npt.NDArray[np.int32]:

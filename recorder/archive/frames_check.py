@@ -12,6 +12,7 @@ from recorder.archive.commit import Commit
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_build import find_late
 from recorder.archive.layout import Layout
+from recorder.archive.null_chunks import NullChunks
 from recorder.archive.statistics import checked_tables
 from recorder.protocol.tables import FRAMES
 
@@ -29,7 +30,7 @@ class FramesCheck:
         self._path = path
         self._commit = commit
         self._digest = TableDigest()
-        self._claims: dict[str, list[npt.NDArray[np.int64]]] = {}
+        self._claims: dict[str, list[tuple[int, npt.NDArray[np.bool_]]]] = {}
         self._kinds: dict[str, int] = {}
         self._claimed: dict[str, int] = {}
         self._unclaimed = 0
@@ -38,25 +39,29 @@ class FramesCheck:
         self._late: list[tuple[int, int, int]] = []
         self._bounds = 2**63 - 1, -(2**63)
 
-    def read(self) -> None:
+    def read(self, nulls: NullChunks) -> None:
         """Read the part and judge it; `Damaged` if it cannot be read."""
         following = self._commit.first
-        for table in checked_tables(self._path, FRAMES):
+        for table in checked_tables(self._path, FRAMES, nulls=nulls):
             seq = table["seq"].to_numpy()
             if not np.array_equal(seq, np.arange(following, following + len(seq))):
                 self.in_order = False
                 self.problems.append(f"its frames do not follow {following} one by one")
                 return
-            self._digest.update(table.drop_columns("topic"))
+            self._digest.update(table.select([name for name in table.column_names if name != "topic"]))
             self._stamps(following, table["ts_recv"].cast(pa.int64()).to_numpy())
             following += len(seq)
             self._whose(table)
             self._count(table, seq)
         self._judge(following - 1)
 
-    def claims(self, topic: str) -> npt.NDArray[np.int64]:
-        """Give the frames that a topic claims."""
-        return np.concatenate([np.empty(0, np.int64), *self._claims.get(topic, [])])
+    def claims(self, topic: str) -> npt.NDArray[np.bool_]:
+        """Give a flag for each frame of the commit: whether a topic claims it."""
+        claimed = np.zeros(self._commit.last - self._commit.first + 1, bool)
+        for first_seq, mine in self._claims.get(topic, []):
+            begin = first_seq - self._commit.first
+            claimed[begin : begin + len(mine)] = mine[: max(0, len(claimed) - begin)]
+        return claimed
 
     def _stamps(self, first_seq: int, stamps: npt.NDArray[np.int64]) -> None:
         if len(stamps):
@@ -73,14 +78,15 @@ class FramesCheck:
     def _count(self, table: pa.Table, seq: npt.NDArray[np.int64]) -> None:
         """Count frames by kind, and the received ones by topic."""
         kinds, kind_codes = _encoded(table["kind"])
-        topics, topic_codes = _encoded(table["topic"])
+        none = pa.chunked_array([pa.nulls(len(seq), pa.string())])
+        topics, topic_codes = _encoded(table["topic"] if "topic" in table.column_names else none)
         for code, kind in enumerate(kinds):
             self._kinds[kind] = self._kinds.get(kind, 0) + int((kind_codes == code).sum())
         received = kind_codes == (kinds.index("in") if "in" in kinds else -1)
         self._unclaimed += int((received & (topic_codes < 0)).sum())
         for code, name in enumerate(topics):
             mine = topic_codes == code
-            self._claims.setdefault(name, []).append(seq[mine])
+            self._claims.setdefault(name, []).append((int(seq[0]), mine))
             self._claimed[name] = self._claimed.get(name, 0) + int((mine & received).sum())
 
     def _judge(self, last: int) -> None:
@@ -101,7 +107,7 @@ class FramesCheck:
 
 def _encoded(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Give a column's values, and the number of each row's value, -1 for null."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
     codes: npt.NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy()
     return encoded.dictionary.to_pylist(), codes
 

@@ -115,7 +115,11 @@ def read_tables(
 
 def check_schema(file: pq.ParquetFile, schema: pa.Schema, path: Path) -> None:
     """Raise `Damaged` if a part has other columns than it should."""
-    found = file.schema_arrow
+    check_columns(file.schema_arrow, schema, path)
+
+
+def check_columns(found: pa.Schema, schema: pa.Schema, path: Path) -> None:
+    """Raise `Damaged` if the schema that was found in a part is another one than it should be."""
     if not found.equals(schema):
         odd = [field.name for field in found if field not in list(schema)] or found.names
         what = f"the part has other columns than it was written with ({', '.join(odd[:3])})"
