@@ -12,7 +12,6 @@ from recorder.archive.commit import Commit
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_build import find_late
 from recorder.archive.layout import Layout
-from recorder.archive.null_chunks import NullChunks
 from recorder.archive.statistics import checked_tables
 from recorder.protocol.tables import FRAMES
 
@@ -39,16 +38,16 @@ class FramesCheck:
         self._late: list[tuple[int, int, int]] = []
         self._bounds = 2**63 - 1, -(2**63)
 
-    def read(self, nulls: NullChunks) -> None:
+    def read(self) -> None:
         """Read the part and judge it; `Damaged` if it cannot be read."""
         following = self._commit.first
-        for table in checked_tables(self._path, FRAMES, nulls=nulls):
+        for table in checked_tables(self._path, FRAMES):
             seq = table["seq"].to_numpy()
             if not np.array_equal(seq, np.arange(following, following + len(seq))):
                 self.in_order = False
                 self.problems.append(f"its frames do not follow {following} one by one")
                 return
-            self._digest.update(table.select([name for name in table.column_names if name != "topic"]))
+            self._digest.update(table.drop_columns("topic"))
             self._stamps(following, table["ts_recv"].cast(pa.int64()).to_numpy())
             following += len(seq)
             self._whose(table)
@@ -78,8 +77,7 @@ class FramesCheck:
     def _count(self, table: pa.Table, seq: npt.NDArray[np.int64]) -> None:
         """Count frames by kind, and the received ones by topic."""
         kinds, kind_codes = _encoded(table["kind"])
-        none = pa.chunked_array([pa.nulls(len(seq), pa.string())])
-        topics, topic_codes = _encoded(table["topic"] if "topic" in table.column_names else none)
+        topics, topic_codes = _encoded(table["topic"])
         for code, kind in enumerate(kinds):
             self._kinds[kind] = self._kinds.get(kind, 0) + int((kind_codes == code).sum())
         received = kind_codes == (kinds.index("in") if "in" in kinds else -1)

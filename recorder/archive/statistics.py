@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.archive.commit import damage
-from recorder.archive.null_chunks import NullChunks
 from recorder.archive.parts import check_columns, fingerprint_of
 from recorder.archive.values import texts_of
 from recorder.errors import Damaged
@@ -25,13 +24,10 @@ _MAGIC: Final = b"PAR1"
 _HINT: Final = "restore the file from a copy"
 
 
-def checked_tables(
-    path: Path, schema: pa.Schema, *, nulls: NullChunks, fingerprint: str | None = None
-) -> Iterator[pa.Table]:
+def checked_tables(path: Path, schema: pa.Schema, *, fingerprint: str | None = None) -> Iterator[pa.Table]:
     """Read a part of this schema by row groups; `Damaged` if it cannot be read, or its footer says wrong things.
 
-    A typed part says the `fingerprint` of its schema. Texts come as dictionaries. A column that has no value in a row
-    group may be left out of its table: then `nulls` has seen the very same bytes read as nulls.
+    A typed part says the `fingerprint` of its schema. Texts come as dictionaries.
     """
     with damage(path), pa.OSFile(str(path)) as source:
         if source.read_at(len(_MAGIC), 0) != _MAGIC:
@@ -41,50 +37,31 @@ def checked_tables(
         check_columns(found, schema, path)
         if fingerprint not in (None, fingerprint_of(found)):
             raise Damaged("the part does not say which columns it has", path=path, offset=0, hint=_HINT)
-        leaves = nulls.leaves(file.schema)
+        types = [file.schema.column(place).physical_type for place in range(len(file.schema.names))]
         for number in range(file.num_row_groups):
-            group = file.metadata.row_group(number)
-            chunks = nulls.claimed(source, group, leaves)
-            proven = nulls.proven(chunks)
-            names = [name for name in schema.names if name not in proven or not _may_lack(schema.field(name))]
-            table = file.read_row_group(number, columns=names, use_threads=False)  # the caller has threads for parts
-            odd = _misstated(table, group, leaves, schema)
+            table = file.read_row_group(number, use_threads=False)  # the caller has threads for parts
+            odd = _misstated(table, file.metadata.row_group(number), types)
             if odd:
                 what = f"the footer's statistics of {', '.join(odd)} are not those of the rows"
                 raise Damaged(what, path=path, offset=0, hint=_HINT)
-            nulls.learn(chunks, table)
             yield table
 
 
-def _may_lack(field: pa.Field) -> bool:
-    return bool(field.nullable) and field.name != "seq"
-
-
-def _misstated(
-    table: pa.Table, group: pq.RowGroupMetaData, leaves: list[tuple[str, str]], schema: pa.Schema
-) -> list[str]:
-    """Name the columns of a row group of which its metadata says something else than the rows.
-
-    A column that the table lacks is one of nulls.
-    """
+def _misstated(table: pa.Table, group: pq.RowGroupMetaData, types: list[str]) -> list[str]:
+    """Name the columns of a row group of which its metadata says something else than the rows."""
     odd = ["the row count"] if table.num_rows != group.num_rows else []
     columns = dict(zip(table.column_names, table.itercolumns(), strict=True))
-    whole = set(schema.names)
-    for place, (_, physical_type) in enumerate(leaves):
+    for place in range(group.num_columns):
         column = group.column(place)
         name = column.path_in_schema
-        if column.physical_type != physical_type:
+        if column.physical_type != types[place]:
             odd.append(name)  # to ask for its statistics would end the process
             continue
-        said = column.statistics
-        if said is None or name not in whole:  # of nested columns nobody skips any
+        said, values = column.statistics, columns.get(name)
+        if said is None or values is None:  # of nested columns nobody skips any
             continue
-        values = columns.get(name)
-        null_count = table.num_rows if values is None else values.null_count
-        right = not said.has_null_count or said.null_count == null_count
-        if right and said.has_min_max:
-            right = values is not None and (said.min_raw, said.max_raw) == _bounds(values)
-        if not right:
+        nulls = not said.has_null_count or said.null_count == values.null_count
+        if not nulls or (said.has_min_max and (said.min_raw, said.max_raw) != _bounds(values)):
             odd.append(name)
     return odd
 

@@ -26,7 +26,6 @@ from recorder.archive.covered import covered_partitions, covering_parts, partiti
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_check import FramesCheck
 from recorder.archive.layout import Layout
-from recorder.archive.null_chunks import NullChunks
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.reading import Reader
 from recorder.archive.rederivation import rederive
@@ -146,7 +145,6 @@ class _Checker:
         self._topics = topics
         self._pool = pool
         self._rederive = rederive
-        self._nulls = NullChunks()
         self._schemas = {topic.name: topic_schema(topic) for topic in topics}
 
     def check_all(self, parts: Sequence[FramesPart]) -> Iterator[_Checked | None]:
@@ -165,7 +163,7 @@ class _Checker:
         except FileNotFoundError:
             return None
         frames = FramesCheck(self._layout, part.path, commit)
-        read = self._pool.submit(frames.read, self._nulls)
+        read = self._pool.submit(frames.read)
         shares = []
         for topic in self._topics:
             if commit.topics.get(topic.name) == topic.fingerprint:
@@ -221,9 +219,7 @@ class _Checker:
         parts, digest = covering_parts(self._layout, commit, topic, conid), TableDigest()
         seqs = [np.empty(0, np.int64)]
         for path, _ in parts:
-            for table in checked_tables(
-                path, self._schemas[topic.name], nulls=self._nulls, fingerprint=topic.fingerprint
-            ):
+            for table in checked_tables(path, self._schemas[topic.name], fingerprint=topic.fingerprint):
                 seq = table["seq"].to_numpy()
                 begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
                 digest.update(table if end - begin == len(seq) else table.slice(begin, end - begin))
