@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS
 
-_WRITERS: Final = 2
+_WRITERS: Final = 4  # each waits for the disk now and then
 
 
 @dataclass(slots=True)
@@ -156,11 +156,12 @@ class Build:
         return commit
 
     def _write_typed(self, date: str, name: PartName) -> dict[str, PartitionInfo]:
-        """Write the typed parts, two at a time; give what each partition got."""
+        """Write the typed parts, some at a time; give what each partition got."""
         infos: dict[str, PartitionInfo] = {}
         folders: set[Path] = set()
 
-        def write(topic: Topic, conid: int, table: pa.Table) -> None:
+        def write(topic: Topic, conid: int, slices: list[pa.Table]) -> None:
+            table = _joined(slices, topic, name.session)
             tmp = self._tmp / f"{self.reader.path.stem}-{topic.name}-{conid}.parquet"
             path = self._layout.partition(topic.name, date, conid) / str(name)
             write_typed(table, topic, tmp)
@@ -173,13 +174,13 @@ class Build:
         with ThreadPoolExecutor(_WRITERS) as pool:
             jobs: deque[Future[None]] = deque()
             for topic_name, rows in self._tables.items():
-                for conid, table in rows.by_conid(self._derived[topic_name], name.session):
-                    jobs.append(pool.submit(write, self._derived[topic_name], conid, table))
-                    if len(jobs) > _WRITERS:  # tables wait in memory
+                for conid, slices in rows.by_conid():
+                    jobs.append(pool.submit(write, self._derived[topic_name], conid, slices))
+                    if len(jobs) > _WRITERS:  # a failure is not found out last
                         jobs.popleft().result()
             for job in jobs:
                 job.result()
-        sync_folders(folders)
+            list(pool.map(sync_folder, sorted(folders)))
         point("build.typed_synced")
         return dict(sorted(infos.items()))
 
@@ -218,9 +219,13 @@ class _Sorted:
         for start, end in zip(starts, [*starts[1:], len(conids)], strict=True):
             self._slices.setdefault(int(conids[start]), []).append(table.slice(start, end - start))
 
-    def by_conid(self, topic: Topic, session: str) -> Iterable[tuple[int, pa.Table]]:
-        """Give each contract's rows in order, with the topic's whole schema."""
-        schema = topic_schema(topic)
+    def by_conid(self) -> Iterator[tuple[int, list[pa.Table]]]:
+        """Give each contract's rows in order."""
         for conid in sorted(self._slices):
-            joined = pa.concat_tables(self._slices[conid], promote_options="default").combine_chunks()
-            yield conid, complete(joined, schema, session=session)
+            yield conid, self._slices[conid]
+
+
+def _joined(slices: list[pa.Table], topic: Topic, session: str) -> pa.Table:
+    """Join a contract's rows into one table with the topic's whole schema."""
+    joined = pa.concat_tables(slices, promote_options="default").combine_chunks()
+    return complete(joined, topic_schema(topic), session=session)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -101,8 +103,10 @@ def _last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
 def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[tuple[Path, PartName]]:
     """List a partition's parts in the order of sessions and frames, whether or not a frames part covers them."""
     folder = layout.partition(topic, date, conid)
-    named = ((path, parse_part_name(path.name)) for path in folder.glob("*.parquet"))
-    yield from sorted(((path, name) for path, name in named if name is not None), key=lambda pair: pair[1])
+    with suppress(FileNotFoundError):
+        named = {entry: parse_part_name(entry) for entry in os.listdir(folder)}  # noqa: PTH208  paths cost ten times more
+        for name, entry in sorted((name, entry) for entry, name in named.items() if name is not None):
+            yield folder / entry, name
 
 
 def foreign_schema(layout: Layout, topic: Topic) -> Path | None:

@@ -5,14 +5,14 @@
 2. While rows are copied, the digest of each commit's share is computed again and held against the commit. If one
    differs, nothing is replaced and the error names the partition.
 3. Each topic's date is replaced in one step. Killed anywhere, what is there is whole, and a later compaction goes on.
-4. Memory holds one row group of one partition at a time.
+4. Memory holds a row group or two of the partitions that are at work, two at a time.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -23,13 +23,15 @@ import pyarrow as pa
 from recorder.archive.catalog import frames_parts, superseded, typed_parts
 from recorder.archive.commit import Commit, PartitionInfo, encode_commit
 from recorder.archive.covered import partition_key
-from recorder.archive.digest import TableDigest
+from recorder.archive.digest import TableDigest, update_all
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
+from recorder.archive.merge import Merge
 from recorder.archive.names import names_lock
 from recorder.archive.parts import RowWriter, read_tables
 from recorder.archive.replacement import replace_date
 from recorder.archive.runs import Infos, Run, find_runs, merge_commits
+from recorder.archive.values import ValueReader
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
@@ -166,7 +168,7 @@ class _Work:
 
         with ThreadPoolExecutor(2) as pool:
             infos = dict(pool.map(merge, [(conid, source) for conid in found for source in found[conid]]))
-        consumed = [path for source in _all(found) for path, _ in source.parts]
+        consumed = {path for source in _all(found) for path, _ in source.parts}
         if any(len(source.parts) > 1 for source in _all(found)):
             point("compaction.topic")
             replace_date(self._layout, folder, self._layout.root / topic / f"date={date}", consumed=consumed)
@@ -177,35 +179,31 @@ class _Work:
 
     def _merge(self, source: _Source, folder: Path, key: str) -> PartitionInfo:
         """Copy a run's rows of a partition into one part; `Damaged` if a commit's share is not what it wrote."""
-        whole, commits = TableDigest(), source.run.commits
+        commits = source.run.commits
         shares = [TableDigest() for _ in commits]
-        writer = None
+        reader = ValueReader(source.parts[0][0])
+        target = folder / str(source.merged)
         if len(source.parts) == 1:
-            (folder / str(source.merged)).hardlink_to(source.parts[0][0])
+            target.hardlink_to(source.parts[0][0])
             point("compaction.linked")
+        merge = Merge(target if len(source.parts) > 1 else None, reader)
         for path, _ in source.parts:
-            for table in read_tables(path, schema=None):
-                whole.update(table)
+            for table in reader.tables(path):
                 _share_out(table, shares, commits)
-                if len(source.parts) > 1:
-                    writer = writer or RowWriter(folder / str(source.merged), table.schema)
-                    writer.add(table)
+                merge.add(table)
                 self._progress(table.num_rows)
+        merge.settle()
         for commit, share in zip(commits, shares, strict=True):
             info = commit.partitions.get(key)
             if share.rows != (info.rows if info else 0) or (info and share.hexdigest() != info.digest):
                 whose = f"rows of frames {commit.first} to {commit.last} of session {commit.session}"
                 what = f"{whose} are not those that were written"
                 raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
-        if sum(share.rows for share in shares) != whole.rows:
+        if sum(share.rows for share in shares) != merge.digest.rows:
             what = "there are rows of frames that no commit has, or rows are not in order"
             raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
-        if writer is not None:
-            writer.finish({})
-            point("compaction.part_written")
-            sync_path(writer.path)
-            point("compaction.part")
-        return PartitionInfo(whole.rows, whole.hexdigest())
+        merge.finish()
+        return PartitionInfo(merge.digest.rows, merge.digest.hexdigest())
 
     def _compact_frames(self, date: str, runs: Sequence[Run], infos: Infos) -> None:
         """Merge the frames of each run, under one commit."""
@@ -217,24 +215,30 @@ class _Work:
             else:
                 self._merge_frames(run, folder / str(run.name), infos)
         point("compaction.frames")
-        consumed = [part.path for run in runs for part in run.parts]
+        consumed = {part.path for run in runs for part in run.parts}
         if len(consumed) > len(runs):
             replace_date(self._layout, folder, self._layout.frames(date), consumed=consumed)
         else:
             shutil.rmtree(folder)
 
     def _merge_frames(self, run: Run, target: Path, infos: Infos) -> None:
+        """Copy frames: while a table is digested the one before it is written, and the next one is read."""
         whole = TableDigest()
         writer = RowWriter(target, FRAMES_SCHEMA, plain=("data",))
-        for part, commit in zip(run.parts, run.commits, strict=True):
-            share = TableDigest()
-            for table in read_tables(part.path, schema=FRAMES_SCHEMA):
-                writer.add(table)
-                for digest in (whole, share):
-                    digest.update(table.drop_columns("topic"))
-                self._progress(table.num_rows)
-            if share.hexdigest() != commit.digest:
-                raise Damaged("its frames are not those of its commit", path=part.path, offset=0, hint=_HINT)
+        with ThreadPoolExecutor(1) as digesting, ThreadPoolExecutor(1) as writing:
+            for part, commit in zip(run.parts, run.commits, strict=True):
+                share = TableDigest()
+                jobs: list[Future[None]] = []
+                for table in read_tables(part.path, schema=FRAMES_SCHEMA):
+                    for job in jobs:
+                        job.result()
+                    content = table.drop_columns("topic")
+                    jobs = [digesting.submit(update_all, (whole, share), content), writing.submit(writer.add, table)]
+                    self._progress(table.num_rows)
+                for job in jobs:
+                    job.result()
+                if share.hexdigest() != commit.digest:
+                    raise Damaged("its frames are not those of its commit", path=part.path, offset=0, hint=_HINT)
         writer.finish(encode_commit(merge_commits(run, digest=whole.hexdigest(), infos=infos)))
         point("compaction.frames_written")
         sync_path(target)
@@ -268,7 +272,10 @@ def _prove(path: Path, name: PartName, wider: Path) -> None:
 def _share_out(table: pa.Table, shares: Sequence[TableDigest], commits: Sequence[Commit]) -> None:
     """Take each commit's rows of a table, which is in the order of frames, into its digest."""
     seq = table["seq"].to_numpy()
-    for commit, share in zip(commits, shares, strict=True):
-        begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
-        if end > begin:
-            share.update(table.slice(begin, end - begin))
+    if not len(seq):
+        return
+    begins = np.searchsorted(seq, [commit.first for commit in commits])
+    ends = np.searchsorted(seq, [commit.last for commit in commits], side="right")
+    for number in np.flatnonzero(ends > begins).tolist():
+        begin, end = int(begins[number]), int(ends[number])
+        shares[number].update(table if end - begin == len(seq) else table.slice(begin, end - begin))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+
+_NO_BYTES: Final = memoryview(b"")
+_LENGTHS: Final = np.dtype("<u4")
 
 
 class TableDigest:
@@ -14,6 +19,7 @@ class TableDigest:
 
     For each column: SHA-256 of the validities (a byte a row), of the lengths (text, bytes, maps; 32 bits each) and of
     the values that are not null. A column without any value is skipped, so that a new column changes no old digest.
+    Dictionaries count as the values that they stand for.
     """
 
     def __init__(self) -> None:
@@ -22,17 +28,15 @@ class TableDigest:
 
     def update(self, table: pa.Table) -> None:
         """Take the next rows in."""
-        for name in table.column_names:
-            column = table[name]
-            if column.null_count == len(column):
-                continue
-            running = self._columns.get(name)
-            if running is None:
-                running = self._columns[name] = _ColumnDigest()
-            running.skip_to(self.rows)
-            for chunk in column.chunks:
-                running.update(chunk)
-        self.rows += table.num_rows
+        update_all((self,), table)
+
+    def column(self, name: str) -> _ColumnDigest:
+        """Give the running digest of a column, up to the rows so far."""
+        running = self._columns.get(name)
+        if running is None:
+            running = self._columns[name] = _ColumnDigest()
+        running.skip_to(self.rows)
+        return running
 
     def hexdigest(self) -> str:
         """Give the digest of what was taken in so far, 64 hex digits."""
@@ -43,11 +47,37 @@ class TableDigest:
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def update_all(digests: Sequence[TableDigest], table: pa.Table) -> None:
+    """Take the next rows into several digests; what is hashed is laid out once."""
+    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
+        if column.null_count == table.num_rows:
+            continue
+        running = [digest.column(name) for digest in digests]
+        for chunk in column.chunks:
+            content = _content(chunk)
+            for one in running:
+                one.update(content)
+    for digest in digests:
+        digest.rows += table.num_rows
+
+
+class _Content(NamedTuple):
+    """What is hashed of an array: of a map, instead of values, what is hashed of its keys and its items."""
+
+    rows: int
+    validity: memoryview | bytes
+    lengths: memoryview | None
+    values: memoryview | bytes | None
+    entries: tuple[_Content, _Content] | None = None
+
+
 class _ColumnDigest:
     """Three running hashes, and for a map two columns more: its keys and its values.
 
     Rows that are null come in by `skip_to`, at no cost until a value follows.
     """
+
+    __slots__ = ("_entries", "_lengths", "_rows", "_validity", "_values")
 
     def __init__(self) -> None:
         self._rows = 0
@@ -58,37 +88,21 @@ class _ColumnDigest:
 
     def skip_to(self, rows: int) -> None:
         """Count rows up to `rows` as null."""
-        self._validity.update(bytes(rows - self._rows))
-        self._rows = rows
+        if rows != self._rows:
+            self._validity.update(bytes(rows - self._rows))
+            self._rows = rows
 
-    def update(self, array: pa.Array) -> None:
-        whole = array.null_count == 0
-        self._validity.update(b"\1" * len(array) if whole else np.asarray(array.is_valid()).tobytes())
-        self._rows += len(array)
-        if pa.types.is_map(array.type):
-            self._add_map(array)
-        else:
-            self._add(array if whole else array.drop_null())
-
-    def _add_map(self, array: pa.Array) -> None:
-        edges = np.asarray(array.offsets)
-        lengths = np.diff(edges)[np.asarray(array.is_valid())]  # a null map has no entries
-        self._lengths.update(lengths.astype("<u4").tobytes())
-        self._entries = self._entries or (_ColumnDigest(), _ColumnDigest())
-        for entries, running in zip((array.keys, array.items), self._entries, strict=True):
-            running.update(entries.slice(int(edges[0]), int(edges[-1] - edges[0])))
-
-    def _add(self, array: pa.Array) -> None:
-        """Take values in, none of them null."""
-        kind = array.type
-        if pa.types.is_string(kind) or pa.types.is_binary(kind):
-            edges = text_edges(array)
-            self._lengths.update(np.diff(edges).astype("<u4").tobytes())
-            self._values.update(text_bytes(array))
-        elif pa.types.is_boolean(kind):
-            self._values.update(np.asarray(array).tobytes())
-        else:
-            self._values.update(_fixed_bytes(array))
+    def update(self, content: _Content) -> None:
+        self._validity.update(content.validity)
+        self._rows += content.rows
+        if content.lengths is not None:
+            self._lengths.update(content.lengths)
+        if content.values is not None:
+            self._values.update(content.values)
+        if content.entries is not None:
+            self._entries = self._entries or (_ColumnDigest(), _ColumnDigest())
+            for running, entries in zip(self._entries, content.entries, strict=True):
+                running.update(entries)
 
     def hexdigest(self) -> str:
         whole = hashlib.sha256(self._validity.digest() + self._lengths.digest() + self._values.digest())
@@ -97,13 +111,64 @@ class _ColumnDigest:
         return whole.hexdigest()
 
 
-def _fixed_bytes(array: pa.Array) -> memoryview:
-    """Give the bytes of numbers and times, without a copy."""
+def _content(array: pa.Array) -> _Content:
+    """Lay out what is hashed of an array, without a copy where there is no null."""
+    rows, kind = len(array), array.type
+    valid = None if array.null_count == 0 else _validity(array)
+    validity = b"\1" * rows if valid is None else valid.data
+    if pa.types.is_map(kind):
+        return _map_content(array, validity)
+    if pa.types.is_dictionary(kind):
+        if valid is None and len(array.dictionary) == 1:
+            return _repeated(array.dictionary, rows)
+        array = array.dictionary_decode()
+    if kind in (pa.string(), pa.binary()) or pa.types.is_dictionary(kind):
+        return _Content(rows, validity, *_texts(array, valid))
+    if pa.types.is_boolean(kind):
+        return _Content(rows, validity, None, np.asarray(array if valid is None else array.drop_null()).tobytes())
+    return _Content(rows, validity, None, _fixed(array, valid))
+
+
+def _validity(array: pa.Array) -> npt.NDArray[Any]:
+    """Give a byte for each row, 0 where it is null."""
+    bits = array.buffers()[0]
+    if bits is None:  # an array of nulls has none
+        return np.zeros(len(array), np.uint8)
+    begin = array.offset // 8
+    packed = np.frombuffer(bits, np.uint8)[begin : (array.offset + len(array) + 7) // 8]
+    skipped = array.offset - begin * 8
+    return np.unpackbits(packed, count=skipped + len(array), bitorder="little")[skipped:]
+
+
+def _map_content(array: pa.Array, validity: memoryview | bytes) -> _Content:
+    edges = np.asarray(array.offsets)
+    lengths = np.diff(edges)[np.frombuffer(validity, bool)]  # a null map has no entries
+    begin, count = int(edges[0]), int(edges[-1] - edges[0])
+    keys, items = (_content(entries.slice(begin, count)) for entries in (array.keys, array.items))
+    return _Content(len(array), validity, lengths.astype(_LENGTHS).data, None, (keys, items))
+
+
+def _repeated(value: pa.Array, rows: int) -> _Content:
+    """Lay out one text that all rows have."""
+    text = bytes(text_bytes(value))
+    return _Content(rows, b"\1" * rows, np.full(rows, len(text), _LENGTHS).data, text * rows)
+
+
+def _texts(array: pa.Array, valid: npt.NDArray[Any] | None) -> tuple[memoryview, memoryview]:
+    edges = text_edges(array)
+    lengths = np.diff(edges)
+    if valid is not None:
+        lengths = lengths[valid.view(bool)]
+        if int(lengths.sum()) != int(edges[-1]) - int(edges[0]):  # bytes below a null, which Arrow allows
+            array = array.drop_null()
+    return lengths.astype(_LENGTHS, copy=False).data, text_bytes(array)
+
+
+def _fixed(array: pa.Array, valid: npt.NDArray[Any] | None) -> memoryview:
+    """Give numbers and times that are not null."""
     width = array.type.bit_width // 8
-    data = array.buffers()[1]
-    return (
-        memoryview(data)[array.offset * width : (array.offset + len(array)) * width] if len(array) else memoryview(b"")
-    )
+    values = np.frombuffer(array.buffers()[1] or b"", f"<u{width}")[array.offset : array.offset + len(array)]
+    return (values if valid is None else values[valid.view(bool)]).data
 
 
 def text_edges(array: pa.Array) -> npt.NDArray[np.int32]:
@@ -117,7 +182,7 @@ def text_bytes(array: pa.Array) -> memoryview:
     """Give the bytes of texts or byte strings (32-bit offsets, no nulls) behind one another, without a copy."""
     data = array.buffers()[2] if len(array) else None
     if data is None:
-        return memoryview(b"")
+        return _NO_BYTES
     edges = text_edges(array)
     return memoryview(data)[int(edges[0]) : int(edges[-1])]
 

@@ -31,7 +31,7 @@ class FramesCheck:
         self._path = path
         self._commit = commit
         self._digest = TableDigest()
-        self._claims: dict[str, list[npt.NDArray[np.int64]]] = {}
+        self._claims: dict[str, list[tuple[int, npt.NDArray[np.bool_]]]] = {}
         self._kinds: dict[str, int] = {}
         self._claimed: dict[str, int] = {}
         self._unclaimed = 0
@@ -57,9 +57,13 @@ class FramesCheck:
             self.marks += gap_marks(table)
         self._judge(following - 1)
 
-    def claims(self, topic: str) -> npt.NDArray[np.int64]:
-        """Give the frames that a topic claims."""
-        return np.concatenate([np.empty(0, np.int64), *self._claims.get(topic, [])])
+    def claims(self, topic: str) -> npt.NDArray[np.bool_]:
+        """Give a flag for each frame of the commit: whether a topic claims it."""
+        claimed = np.zeros(self._commit.last - self._commit.first + 1, bool)
+        for first_seq, mine in self._claims.get(topic, []):
+            begin = first_seq - self._commit.first
+            claimed[begin : begin + len(mine)] = mine[: max(0, len(claimed) - begin)]
+        return claimed
 
     def _stamps(self, first_seq: int, stamps: npt.NDArray[np.int64]) -> None:
         if len(stamps):
@@ -83,7 +87,7 @@ class FramesCheck:
         self._unclaimed += int((received & (topic_codes < 0)).sum())
         for code, name in enumerate(topics):
             mine = topic_codes == code
-            self._claims.setdefault(name, []).append(seq[mine])
+            self._claims.setdefault(name, []).append((int(seq[0]), mine))
             self._claimed[name] = self._claimed.get(name, 0) + int((mine & received).sum())
 
     def _judge(self, last: int) -> None:
@@ -104,7 +108,7 @@ class FramesCheck:
 
 def _encoded(column: pa.ChunkedArray) -> tuple[list[str], npt.NDArray[np.int64]]:
     """Give a column's values, and the number of each row's value, -1 for null."""
-    encoded = column.combine_chunks().dictionary_encode()
+    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
     codes: npt.NDArray[np.int64] = encoded.indices.fill_null(-1).to_numpy()
     return encoded.dictionary.to_pylist(), codes
 

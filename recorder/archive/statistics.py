@@ -9,14 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.archive.commit import damage
-from recorder.archive.parts import check_schema, fingerprint_of
+from recorder.archive.parts import check_columns, fingerprint_of
+from recorder.archive.values import texts_of
 from recorder.errors import Damaged
 
+_CODES: Final = {pa.float64(): "<f8", pa.int64(): "<i8", pa.int32(): "<i4"}
 _MAGIC: Final = b"PAR1"
 _HINT: Final = "restore the file from a copy"
 
@@ -24,39 +27,39 @@ _HINT: Final = "restore the file from a copy"
 def checked_tables(path: Path, schema: pa.Schema, *, fingerprint: str | None = None) -> Iterator[pa.Table]:
     """Read a part of this schema by row groups; `Damaged` if it cannot be read, or its footer says wrong things.
 
-    A typed part says the `fingerprint` of its schema.
+    A typed part says the `fingerprint` of its schema. Texts come as dictionaries.
     """
-    with path.open("rb") as beginning:
-        if beginning.read(len(_MAGIC)) != _MAGIC:
+    with damage(path), pa.OSFile(str(path)) as source:
+        if source.read_at(len(_MAGIC), 0) != _MAGIC:
             raise Damaged("the part does not begin as Parquet does", path=path, offset=0, hint=_HINT)
-    with damage(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        check_schema(file, schema, path)
-        if fingerprint not in (None, fingerprint_of(file.schema_arrow)):
+        file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=texts_of(schema))
+        found = file.schema.to_arrow_schema()
+        check_columns(found, schema, path)
+        if fingerprint not in (None, fingerprint_of(found)):
             raise Damaged("the part does not say which columns it has", path=path, offset=0, hint=_HINT)
+        types = [file.schema.column(place).physical_type for place in range(len(file.schema.names))]
         for number in range(file.num_row_groups):
             table = file.read_row_group(number, use_threads=False)  # the caller has threads for parts
-            odd = _misstated(table, file, number)
+            odd = _misstated(table, file.metadata.row_group(number), types)
             if odd:
                 what = f"the footer's statistics of {', '.join(odd)} are not those of the rows"
                 raise Damaged(what, path=path, offset=0, hint=_HINT)
             yield table
 
 
-def _misstated(table: pa.Table, file: pq.ParquetFile, number: int) -> list[str]:
+def _misstated(table: pa.Table, group: pq.RowGroupMetaData, types: list[str]) -> list[str]:
     """Name the columns of a row group of which its metadata says something else than the rows."""
-    group = file.metadata.row_group(number)
     odd = ["the row count"] if table.num_rows != group.num_rows else []
+    columns = dict(zip(table.column_names, table.itercolumns(), strict=True))
     for place in range(group.num_columns):
         column = group.column(place)
         name = column.path_in_schema
-        if column.physical_type != file.schema.column(place).physical_type:
+        if column.physical_type != types[place]:
             odd.append(name)  # to ask for its statistics would end the process
             continue
-        said = column.statistics
-        if said is None or name not in table.column_names:  # of nested columns nobody skips any
+        said, values = column.statistics, columns.get(name)
+        if said is None or values is None:  # of nested columns nobody skips any
             continue
-        values = table[name]
         nulls = not said.has_null_count or said.null_count == values.null_count
         if not nulls or (said.has_min_max and (said.min_raw, said.max_raw) != _bounds(values)):
             odd.append(name)
@@ -64,9 +67,19 @@ def _misstated(table: pa.Table, file: pq.ParquetFile, number: int) -> list[str]:
 
 
 def _bounds(values: pa.ChunkedArray) -> tuple[object, object]:
-    if pa.types.is_timestamp(values.type):
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        used = [chunk.dictionary.take(pc.unique(chunk.indices).drop_null()) for chunk in values.chunks]
+        values = pa.chunked_array(used, kind.value_type).cast(pa.binary())
+    elif values.null_count == 0 and values.num_chunks == 1 and (pa.types.is_timestamp(kind) or kind in _CODES):
+        numbers = np.frombuffer(values.chunk(0).buffers()[1], _CODES.get(kind, "<i8"))
+        numbers = numbers[values.chunk(0).offset :][: len(values)]
+        low, high = numbers.min().item(), numbers.max().item()
+        if low == low:  # noqa: PLR0124  NaN is no bound
+            return low, high
+    elif pa.types.is_timestamp(kind):
         values = values.cast(pa.int64())
-    elif pa.types.is_string(values.type):
+    elif pa.types.is_string(kind):
         values = values.cast(pa.binary())
-    found = pc.min_max(values).as_py()
-    return found["min"], found["max"]
+    found = pc.min_max(values)
+    return found["min"].as_py(), found["max"].as_py()

@@ -10,14 +10,14 @@ successor names. Beside commits: no file that nobody answers for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from recorder.archive.catalog import FramesPart, frames_parts
 from recorder.archive.commit import Commit
@@ -39,6 +39,8 @@ from recorder.protocol.topics import Topic, Topics
 
 _SHOWN: Final = 3
 _TRIES: Final = 100
+_WORKERS: Final = 2
+_AHEAD: Final = 2  # commits that are read while one is judged
 
 
 class Problem(NamedTuple):
@@ -74,17 +76,20 @@ def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Call
     """
     problems: dict[Path, Problem] = {}
     results: dict[FramesPart, _Checked] = {}
-    checker = _Checker(layout, topics, rederive=rederive)
-    with ThreadPoolExecutor(2) as pool:
+    pool = ThreadPoolExecutor(_WORKERS)
+    checker = _Checker(layout, topics, pool, rederive=rederive)
+    try:
         for _ in range(_TRIES):
             parts = _readable(layout, problems)
             fresh = [part for part in parts if part not in results]
             if not fresh:
                 break
-            for part, checked in zip(fresh, pool.map(checker.check, fresh), strict=True):
+            for part, checked in zip(fresh, checker.check_all(fresh), strict=True):
                 if checked is not None:
                     results[part] = checked
                     done(sum(found.frames for found in results.values()))
+    finally:
+        pool.shutdown(cancel_futures=True)
     found = [results.get(part, _gone(part)) for part in parts]
     listed = [*problems.values(), *(problem for checked in found for problem in checked.problems)]
     breaks, notes = check_continuity(layout)
@@ -118,90 +123,135 @@ def _gone(part: FramesPart) -> _Checked:
     return _Checked(0, 0, [Problem("damaged", part.path, "files of it vanish faster than they can be read")])
 
 
-class _Checker:
-    """Checks one commit at a time."""
+class _Shares(NamedTuple):
+    """A commit's rows of a topic, partition by partition; `found` has a flag for each frame that has any."""
 
-    def __init__(self, layout: Layout, topics: Topics, *, rederive: bool) -> None:
+    topic: Topic
+    found: npt.NDArray[np.bool_]
+    jobs: list[Future[int]]
+
+
+class _Reading(NamedTuple):
+    """A commit whose frames and partitions are being read, side by side."""
+
+    part: FramesPart
+    commit: Commit
+    frames: FramesCheck
+    read: Future[None]
+    shares: list[_Shares]
+
+
+class _Checker:
+    """Checks commits: what they consist of is read in the pool, a commit ahead of the one that is judged."""
+
+    def __init__(self, layout: Layout, topics: Topics, pool: Executor, *, rederive: bool) -> None:
         self._layout = layout
         self._topics = topics
+        self._pool = pool
         self._rederive = rederive
+        self._schemas = {topic.name: topic_schema(topic) for topic in topics}
 
-    def check(self, part: FramesPart) -> _Checked | None:
-        """Check a commit; None if a file vanished, because something else came in its place."""
+    def check_all(self, parts: Sequence[FramesPart]) -> Iterator[_Checked | None]:
+        """Check commits; None for each of which a file vanished, because something else came in its place."""
+        begun: deque[_Reading | None] = deque()
+        for part in parts:
+            begun.append(self._begin(part))
+            if len(begun) > _AHEAD:
+                yield self._end(begun.popleft())
+        while begun:
+            yield self._end(begun.popleft())
+
+    def _begin(self, part: FramesPart) -> _Reading | None:
         try:
-            return self._check(part, part.commit())
+            commit = part.commit()
+        except FileNotFoundError:
+            return None
+        frames = FramesCheck(self._layout, part.path, commit)
+        read = self._pool.submit(frames.read)
+        shares = []
+        for topic in self._topics:
+            if commit.topics.get(topic.name) == topic.fingerprint:
+                found = np.zeros(commit.last - commit.first + 1, bool)
+                conids = covered_partitions(commit, topic.name)
+                jobs = [self._pool.submit(self._share, commit, topic, conid, found) for conid in conids]
+                shares.append(_Shares(topic, found, jobs))
+        return _Reading(part, commit, frames, read, shares)
+
+    def _end(self, reading: _Reading | None) -> _Checked | None:
+        if reading is None:
+            return None
+        try:
+            return self._judge(reading)
         except FileNotFoundError:
             return None
 
-    def _check(self, part: FramesPart, commit: Commit) -> _Checked:
-        frames = FramesCheck(self._layout, part.path, commit)
+    def _judge(self, reading: _Reading) -> _Checked:
+        part, commit, frames = reading.part, reading.commit, reading.frames
         try:
-            frames.read()
+            reading.read.result()
         except Damaged as exc:
             return _Checked(0, 0, [Problem("damaged", part.path, str(exc))])
         problems = [Problem("frames", part.path, what) for what in frames.problems]
         rows = 0
-        for topic in self._topics:
-            if commit.topics.get(topic.name) == topic.fingerprint and frames.in_order:
-                rows += self._check_topic(part, commit, topic, frames.claims(topic.name), problems)
+        if frames.in_order:
+            for shares in reading.shares:
+                rows += self._judge_topic(reading, shares, problems)
         if self._rederive and frames.in_order:
             reader = Reader(self._layout, self._topics)
             problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
         return _Checked(commit.last - commit.first + 1, rows, problems, frames.marks if frames.in_order else None)
 
-    def _check_topic(
-        self, part: FramesPart, commit: Commit, topic: Topic, claimed: npt.NDArray[np.int64], problems: list[Problem]
-    ) -> int:
-        """Check a topic's partitions; give the number of rows."""
-        rows, seqs = 0, [np.empty(0, np.int64)]
-        whole = True
-        for conid in covered_partitions(commit, topic.name):
+    def _judge_topic(self, reading: _Reading, shares: _Shares, problems: list[Problem]) -> int:
+        """Judge a topic's partitions; give the number of rows of those that are whole."""
+        rows, whole = 0, True
+        for job in shares.jobs:
             try:
-                for table in self._share(commit, topic, conid):
-                    rows += table.num_rows
-                    seqs.append(table["seq"].to_numpy())
+                rows += job.result()
             except Damaged as exc:
                 problems.append(Problem("damaged", exc.path, str(exc)))
                 whole = False
         if whole:
-            problems += self._one_to_one(part, commit, topic, np.unique(np.concatenate(seqs)), claimed)
+            problems += self._one_to_one(reading, shares)
         return rows
 
-    def _share(self, commit: Commit, topic: Topic, conid: int) -> Iterator[pa.Table]:
-        """Read a commit's rows of a partition; `Damaged` if they are not those that were written."""
+    def _share(self, commit: Commit, topic: Topic, conid: int, found: npt.NDArray[np.bool_]) -> int:
+        """Read a commit's rows of a partition, and flag their frames; give their number.
+
+        `Damaged` if they are not those that were written.
+        """
         key = partition_key(topic.name, commit.date, conid)
         parts, digest = covering_parts(self._layout, commit, topic, conid), TableDigest()
+        seqs = [np.empty(0, np.int64)]
         for path, _ in parts:
-            for table in checked_tables(path, topic_schema(topic), fingerprint=topic.fingerprint):
+            for table in checked_tables(path, self._schemas[topic.name], fingerprint=topic.fingerprint):
                 seq = table["seq"].to_numpy()
                 begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
-                digest.update(table.slice(begin, end - begin))
-                yield table.slice(begin, end - begin)
+                digest.update(table if end - begin == len(seq) else table.slice(begin, end - begin))
+                seqs.append(seq[begin:end] - commit.first)
         info = commit.partitions[key]
         if (digest.rows, digest.hexdigest()) == (info.rows, info.digest):
-            return
+            places = np.concatenate(seqs)
+            if len(places) and (places.min() < 0 or places.max() >= len(found)):
+                raise _damaged(parts[0][0], "its rows are not in the order of frames")
+            found[places] = True
+            return digest.rows
         if covering_parts(self._layout, commit, topic, conid) != parts:
             raise FileNotFoundError(f"{key} was replaced meanwhile")
-        found = (
-            f"{digest.rows:,} rows, where {info.rows:,} were" if digest.rows != info.rows else "other rows than were"
-        )
+        counts = f"{digest.rows:,} rows, where {info.rows:,} were"
+        holds = counts if digest.rows != info.rows else "other rows than were"
         whose = f"of frames {commit.first} to {commit.last} of session {commit.session}"
         where = parts[0][0] if len(parts) == 1 else self._layout.root / key
-        raise _damaged(where, f"it holds {found} written {whose}")
+        raise _damaged(where, f"it holds {holds} written {whose}")
 
-    def _one_to_one(
-        self,
-        part: FramesPart,
-        commit: Commit,
-        topic: Topic,
-        found: npt.NDArray[np.int64],
-        expected: npt.NDArray[np.int64],
-    ) -> Iterator[Problem]:
-        extra = np.setdiff1d(found, expected, assume_unique=True)
+    def _one_to_one(self, reading: _Reading, shares: _Shares) -> Iterator[Problem]:
+        """Hold the frames that have rows against those that the topic claims."""
+        part, commit, topic, found = reading.part, reading.commit, shares.topic, shares.found
+        claimed = reading.frames.claims(topic.name)
+        extra = np.flatnonzero(found & ~claimed) + commit.first
         if len(extra):
             what = f"{topic.name} has rows of frames that it does not claim: {_some(extra)}"
             yield Problem("rows", part.path, what)
-        missing = np.setdiff1d(expected, found, assume_unique=True)
+        missing = np.flatnonzero(claimed & ~found) + commit.first
         if len(missing):
             lost = self._with_rows(part, commit, topic, missing)
             if len(lost):
