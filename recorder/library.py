@@ -131,9 +131,9 @@ class Archive:
     ) -> pd.DataFrame:
         """Give a contract's top of book whenever it changed: bid, bid_size, ask, ask_size, mid, spread.
 
-        Prices are in contract currency, sizes in shares or contracts; NaN is what was not told yet. The broker conflates
-        quotes (about two a second): what stood for less than that may be missing. `exchange` is that of a stream which
-        was asked for by exchange (`265598@NYSE`); `recorder` is needed if several recorded the contract.
+        Prices are in contract currency, sizes in shares or contracts; NaN is what was not told yet. The broker
+        conflates quotes (about two a second): what stood for less than that may be missing. `exchange` is that of a
+        stream which was asked for by exchange (`265598@NYSE`); `recorder` is needed if several recorded the contract.
         """
         return quotes(self._reader, Source(conid, _span(start, end), exchange, recorder))
 
@@ -169,7 +169,7 @@ class Archive:
     ) -> pd.DataFrame:
         """Give bars of the last price, the mid, the bid or the ask: open, high, low, close, volume, count.
 
-        A bar holds what came from its label on, before the next. With a `calendar` (`XNYS`; those of exchange_calendars)
+        A bar holds what came from its label on, before the next. With a `calendar` (`XNYS`; exchange_calendars' codes)
         only trading hours count, bars begin at the open, and labels are in the exchange's zone. Quotes stand until the
         next one; a bar without a trade has no prices. `volume` is the growth of `volume_long`, NaN where that is not
         known; `count` counts ticks or changes of the quote. As the broker conflates, highs and lows are those of what

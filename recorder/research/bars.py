@@ -136,18 +136,18 @@ def _reduced(value: Floats, begin: Places, end: Places) -> dict[str, Floats]:
     if len(full):
         edges = np.stack([begin[full], end[full]], axis=1).reshape(-1)
         padded = np.append(value, np.nan)  # reduceat wants every edge to be a row
-        columns["open"][full] = _first_known(value, begin[full], end[full])
+        known = np.flatnonzero(~np.isnan(value))  # a session may begin with one side of the book
+        first, behind = np.searchsorted(known, begin[full]), np.searchsorted(known, end[full])
+        columns["open"][full] = _known(value, known, np.where(first < behind, first, -1))
         columns["high"][full] = np.fmax.reduceat(padded, edges)[::2]
         columns["low"][full] = np.fmin.reduceat(padded, edges)[::2]
-        columns["close"][full] = value[end[full] - 1]
+        columns["close"][full] = _known(value, known, np.where(first < behind, behind - 1, -1))
     return columns
 
 
-def _first_known(value: Floats, begin: Places, end: Places) -> Floats:
-    """Give the first value of each bar that is one: a stream may begin with one side of the book."""
-    known = np.append(np.flatnonzero(~np.isnan(value)), len(value))
-    place = known[np.searchsorted(known, begin)]
-    return np.where(place < end, np.append(value, np.nan)[place], np.nan)
+def _known(value: Floats, known: Places, places: Places) -> Floats:
+    """Give the values at some places of `known`, NaN for -1."""
+    return np.append(value, np.nan)[np.append(known, len(value))[places]]
 
 
 def _sums(value: Floats, grid: _Grid) -> Floats:

@@ -28,13 +28,14 @@ def carry(table: pa.Table, identity: Sequence[str], letters: Mapping[str, str]) 
     begins = _begins(numbers, order)
     back = None if order is None else pa.array(np.argsort(order))
     sorted_by = None if order is None else pa.array(order)
+    sparse = table
     for place, name in enumerate(table.column_names):
-        column = table[name]
+        column = sparse[name]
         if name in OWN or name in identity or column.null_count in (0, len(column)):
             continue
-        lettered = name in letters and letters[name] in table.column_names
+        lettered = name in letters and letters[name] in sparse.column_names
         if lettered:
-            bare = pc.and_(table[letters[name]].is_valid(), column.is_null())
+            bare = pc.and_(sparse[letters[name]].is_valid(), column.is_null())
             column = pc.if_else(bare, _NO_LETTER, column)
         if sorted_by is not None:
             column = column.take(sorted_by)

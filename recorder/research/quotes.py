@@ -94,7 +94,7 @@ def load_stream(reader: Reader, source: Source, columns: tuple[str, ...]) -> Str
     """
     selection = select(reader.topics["market_data"], columns)
     found: dict[str, list[pa.Table]] = {}
-    for recorder in reader.recorders() if source.recorder is None else [source.recorder]:
+    for recorder in _recorders(reader, source):
         tables = filled_sessions(reader, selection, conids=[source.conid], span=source.span, recorders=[recorder])
         if tables:
             found[recorder] = tables
@@ -104,6 +104,15 @@ def load_stream(reader: Reader, source: Source, columns: tuple[str, ...]) -> Str
             hint=f"give as recorder one of them: recorder={next(iter(found))!r}",
         )
     return _stream(_of_exchange([table for tables in found.values() for table in tables], source), columns)
+
+
+def _recorders(reader: Reader, source: Source) -> list[str]:
+    known = reader.recorders()
+    if source.recorder is None:
+        return known
+    if source.recorder not in known:
+        raise UsageError(f"there is no recorder {source.recorder!r}", hint=f"recorders are: {', '.join(known)}")
+    return [source.recorder]
 
 
 def _of_exchange(tables: list[pa.Table], source: Source) -> list[pa.Table]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -31,7 +32,11 @@ def trading_hours(name: str, first: int, last: int) -> Hours:
 
     begin, end = (pd.Timestamp(moment, unit="us").normalize() for moment in (first, last))
     try:
-        calendar = exchange_calendars.get_calendar(name, start=begin - _MARGIN, end=end + _MARGIN)
+        with warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # its calls of what pandas 3.1 renamed are not the user's
+            calendar = exchange_calendars.get_calendar(name, start=begin - _MARGIN, end=end + _MARGIN)
     except exchange_calendars.errors.InvalidCalendarName:
         known = exchange_calendars.get_calendar_names()
         close = [other for other in known if other.lower() == name.lower()]
