@@ -50,7 +50,7 @@ def make_day(data: Path, *, frames: int, contracts: int) -> None:
                 file.write(encode_batch(begin, [BEGIN + seq * step for seq in seqs], [1] * len(seqs), codes, data_of))
             file.write(encode_end(last - 1))
     flush(layout, tell=lambda _news: None)
-    compact_finished(layout, before=None, done=lambda _rows: None)
+    compact_finished(layout, before="2100-01-01", done=lambda _rows: None)
 
 
 def _mark() -> bytes:
