@@ -2,10 +2,10 @@
 
     python benchmarks/bench_load.py [--data DIR] [--state-frames 10000000] [--repeat 7]
 
-Two archives of the synthetic market are made, or found in DIR: a day of one contract with a million frames, and one of
-100 contracts with ten million; both are archived and compacted by the recorder itself. By hand means: the one file of the
-contract (the best that can be known in advance), no page checksums, no count of rows. Figures are the best of several
-runs, in milliseconds, in one process; other work on the machine shows.
+Two archives of the synthetic market are made, or found in DIR: a day of one contract with a million frames, and one
+of 100 contracts with ten million; both are archived and compacted by the recorder itself. By hand means: the one file
+of the contract (the best that can be known in advance), no page checksums, no count of rows. Figures are the best of
+several runs, in milliseconds, in one process; other work on the machine shows.
 """
 
 from __future__ import annotations

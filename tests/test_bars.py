@@ -103,7 +103,7 @@ def bar(rows: list[Row], begin: int, end: int, of: str, start: int) -> list[floa
         keys = ("84",) if of == "bid" else ("86",) if of == "ask" else ("84", "86")
         count = sum(
             not math.isnan(price(row, of))
-            and (row.first or not price(row, of) == price(Row(0, 0, first=True, state=row.before, before={}), of))
+            and (row.first or price(row, of) != price(Row(0, 0, first=True, state=row.before, before={}), of))
             for row in own
             if keys
         )
@@ -140,11 +140,12 @@ def opened_with(folder: str, sessions: list[list[tuple[int, dict[str, str]]]], *
     of=st.sampled_from(["last", "mid", "bid", "ask"]),
 )
 def test_quotes_ticks_and_bars_are_what_naive_loops_give(
+    *,
     first: list[tuple[int, dict[str, str]]],
     second: list[tuple[int, dict[str, str]]],
     width: int,
     start: int,
-    archived: bool,  # noqa: FBT001
+    archived: bool,
     of: Any,
 ) -> None:
     """From any start, with whatever was before it."""
@@ -157,7 +158,7 @@ def test_quotes_ticks_and_bars_are_what_naive_loops_give(
         trades = opened.ticks(AAPL, start=begin)
         found = opened.bars(AAPL, f"{width}s", start=begin, of=of)
 
-    stamps = [(stamp.value // 1000 - NOON) // SECOND for stamp in found.index.as_unit("ns")]
+    stamps = [(stamp.value // 1000 - NOON) // SECOND for stamp in pd.DatetimeIndex(found.index).as_unit("ns")]
     kept = [row for row in inside if row.first or differs(row, "84", "88", "86", "85")]
     expected_book = [[row.state.get(key, NAN) for key in ("84", "88", "86", "85")] for row in kept]
     expected_trades = [
@@ -245,9 +246,10 @@ def test_bars_of_a_session_begin_at_its_open_before_and_after_the_clocks_change(
     frames = [Given(micros(stamp), quote(number, {"84": str(number + 1)})) for number, stamp in enumerate(stamps)]
     write_session(layout, frames)
     found = recorder.open(layout.root).bars(AAPL, "1h", of="bid", calendar="XNYS")
-    days = found.groupby(found.index.date)
+    labels = pd.DatetimeIndex(found.index)
+    days = found.groupby(labels.date)
 
-    assert "America/New_York" == str(found.index.tz)
+    assert "America/New_York" == str(labels.tz)
     assert ["09:30", "09:30"] == [str(day.index[0].time())[:5] for _, day in days]
     assert [7, 7] == [len(day) for _, day in days]
     assert [1.0, 7.0] == [day["open"].iloc[0] for _, day in days]

@@ -147,7 +147,8 @@ def _reduced(value: Floats, begin: Places, end: Places) -> dict[str, Floats]:
 
 def _known(value: Floats, known: Places, places: Places) -> Floats:
     """Give the values at some places of `known`, NaN for -1."""
-    return np.append(value, np.nan)[np.append(known, len(value))[places]]
+    found: Floats = np.append(value, np.nan)[np.append(known, len(value))[places]]
+    return found
 
 
 def _sums(value: Floats, grid: _Grid) -> Floats:
