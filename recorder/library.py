@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from operator import index
 from pathlib import Path
 from typing import Literal, get_args
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from recorder.archive.gaps import read_gaps, refuse_gaps
 from recorder.archive.layout import open_layout
@@ -23,13 +21,16 @@ from recorder.replay.events import Event, replay
 from recorder.replay.frames import frames, topic_digests
 from recorder.replay.gap_events import with_gaps
 from recorder.replay.pace import paced
-from recorder.research.fill import load_filled
-from recorder.research.gaps import gaps_frame, mark_after_gaps
-from recorder.research.load import load_table, scan, to_frame
+from recorder.research.bars import Of, bars
+from recorder.research.frame import Backend, to_frame
+from recorder.research.gaps import gaps_frame
+from recorder.research.load import load_state
+from recorder.research.orders import load_order
+from recorder.research.quotes import Source, quotes, ticks
+from recorder.research.scan import Scan, scan
+from recorder.research.view import Gaps, View, view_table
 from recorder.types import KINDS, Frame, Kind
 
-Gaps = Literal["raise", "mark", "ignore"]
-"""What holes in the data come to when rows are loaded."""
 ReplayGaps = Literal["raise", "event", "ignore"]
 """What holes in the data come to when rows are replayed."""
 
@@ -55,15 +56,34 @@ class Archive:
         columns: Sequence[str] | None = None,
         fill: bool = False,
         gaps: Gaps = "ignore",
+        revisions: bool = False,
+        symbols: bool = False,
+        dtype_backend: Backend | None = None,
     ) -> pd.DataFrame:
         """Read a topic as a pandas table in the order of recording, indexed by `ts_recv`.
 
-        `columns` narrows it, and may name known fields that are no columns. `fill` carries the values of sparse deltas
-        forward. Ids that may be missing are `Int64`; `conid` is a plain integer. `gaps` says what holes in the data,
-        which `gaps()` lists, come to: `raise` a `GapError`, `mark` them with a column `after_gap`, true for a
-        contract's first row behind one, or `ignore` them.
+        `columns` narrows it, and may name known fields that are no columns; a price among them brings `<name>_flag`,
+        the letter before it (C: the prior close, H: halted). `fill` carries the values of sparse deltas forward: each
+        row is the whole state of its contract, order or account since its session began, also from before `start`.
+        `gaps` says what holes in the data, which `gaps()` lists, come to: `raise` a `GapError`, `mark` them with a
+        column `after_gap`, true for a contract's first row behind one, or `ignore` them. The broker tells an execution
+        several times: its last revision is given, or with `revisions` each that differs. `symbols` adds the column
+        `symbol`, from what a capture looked up.
+
+        Ids that may be missing are `Int64`; `conid` is a plain integer. `dtype_backend` is pandas' own.
         """
-        return to_frame(self.table(topic, conid=conid, start=start, end=end, columns=columns, fill=fill, gaps=gaps))
+        table = self.table(
+            topic,
+            conid=conid,
+            start=start,
+            end=end,
+            columns=columns,
+            fill=fill,
+            gaps=gaps,
+            revisions=revisions,
+            symbols=symbols,
+        )
+        return to_frame(table, dtype_backend)
 
     def table(
         self,
@@ -75,19 +95,19 @@ class Archive:
         columns: Sequence[str] | None = None,
         fill: bool = False,
         gaps: Gaps = "ignore",
+        revisions: bool = False,
+        symbols: bool = False,
     ) -> pa.Table:
         """Read a topic as an Arrow table, as `load` does, with `date`."""
         _check_choice("gaps", gaps, get_args(Gaps))
-        reader, conids, span = self._reader, _conids(conid), _span(start, end)
-        file = reader.topics[topic]
-        if gaps == "raise":
-            refuse_gaps(reader, topics=[topic], conids=conids, span=span)
-        read = partial(load_filled if fill else load_table, reader, file, conids=conids, span=span)
-        if gaps != "mark":
-            return read(columns=columns)
-        table = read(columns=None if columns is None else [*columns, "session"])
-        marked = mark_after_gaps(table, read_gaps(reader, topics=[topic], conids=conids, span=span), reader)
-        return marked.drop_columns([] if columns is None or "session" in columns else ["session"])
+        return view_table(
+            self._reader,
+            self._reader.topics[topic],
+            View(fill, gaps, revisions, symbols),
+            conids=_conids(conid),
+            span=_span(start, end),
+            columns=columns,
+        )
 
     def gaps(
         self,
@@ -107,9 +127,103 @@ class Archive:
         topics = None if names is None else [self._reader.topics[name].name for name in names]
         return gaps_frame(read_gaps(self._reader, topics=topics, conids=_conids(conid), span=_span(start, end)))
 
-    def scan(self, topic: str) -> ds.Dataset:
-        """Give a topic as a lazy Arrow dataset, to be filtered and narrowed before anything is read; not in order."""
-        return scan(self._reader, self._reader.topics[topic])
+    def scan(
+        self,
+        topic: str,
+        *,
+        conid: int | Iterable[int] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> Scan:
+        """Give a topic as a lazy Arrow dataset, to be filtered and narrowed before anything is read; not in order.
+
+        Its `polars()` and `duckdb()` give the same to polars and DuckDB, without a copy.
+        """
+        return scan(
+            self._reader, self._reader.topics[topic], conids=_conids(conid), span=_span(start, end), columns=columns
+        )
+
+    def state(
+        self,
+        topic: str,
+        *,
+        at: Instant,
+        conid: int | Iterable[int] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Give all that was known at a moment: one row for each contract's stream, order or account of a topic.
+
+        Rows received at `at` count. It is what the session that ran then had told, or the last one before it. A row's
+        index, `seq` and `ts_event` are those of the last row that spoke of it; `extra` has the last value of each key.
+        """
+        moment = to_micros(at, what="at")
+        if moment is None:
+            raise UsageError("at: a moment is needed", hint="give a text, a datetime or a pandas Timestamp")
+        topic_ = self._reader.topics[topic]
+        return to_frame(load_state(self._reader, topic_, moment, conids=_conids(conid), columns=columns))
+
+    def order(self, order_id: int, *, start: Instant | None = None, end: Instant | None = None) -> pd.DataFrame:
+        """Give an order's life: its whole state at each change, in order; `UsageError` if it was not recorded."""
+        return to_frame(load_order(self._reader, order_id, span=_span(start, end)))
+
+    def quotes(
+        self,
+        conid: int,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        exchange: str | None = None,
+        recorder: str | None = None,
+    ) -> pd.DataFrame:
+        """Give a contract's top of book whenever it changed: bid, bid_size, ask, ask_size, mid, spread.
+
+        Prices are in contract currency, sizes in shares or contracts; NaN is what was not told yet. The broker
+        conflates quotes (about two a second): what stood for less than that may be missing. `exchange` is that of a
+        stream which was asked for by exchange (`265598@NYSE`); `recorder` is needed if several recorded the contract.
+        """
+        return quotes(self._reader, Source(conid, _span(start, end), exchange, recorder))
+
+    def ticks(
+        self,
+        conid: int,
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        exchange: str | None = None,
+        recorder: str | None = None,
+    ) -> pd.DataFrame:
+        """Give the trades that a contract's frames tell of: price, size, volume.
+
+        A row is a frame in which the last price, its size or the day's volume changed. The broker conflates: of several
+        trades between two frames only the last one's price and size are seen, and prices between are lost. `volume` is
+        the growth of `volume_long` and so counts all of them; NaN where that was not recorded, or fell (a new day, or a
+        correction). Trades before a session's first frame, and during a gap, are in no row, or in the first one after.
+        """
+        return ticks(self._reader, Source(conid, _span(start, end), exchange, recorder))
+
+    def bars(
+        self,
+        conid: int,
+        every: str | pd.Timedelta = "1min",
+        *,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        of: Of = "last",
+        calendar: str | None = None,
+        exchange: str | None = None,
+        recorder: str | None = None,
+    ) -> pd.DataFrame:
+        """Give bars of the last price, the mid, the bid or the ask: open, high, low, close, volume, count.
+
+        A bar holds what came from its label on, before the next. With a `calendar` (`XNYS`; exchange_calendars' codes)
+        only trading hours count, bars begin at the open, and labels are in the exchange's zone. Quotes stand until the
+        next one; a bar without a trade has no prices. `volume` is the growth of `volume_long`, NaN where that is not
+        known; `count` counts ticks or changes of the quote. As the broker conflates, highs and lows are those of what
+        was sent: a bar's true range may be wider.
+        """
+        source = Source(conid, _span(start, end), exchange, recorder)
+        return bars(self._reader, source, every=every, of=of, calendar=calendar)
 
     def replay(
         self,

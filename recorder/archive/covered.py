@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -12,7 +14,7 @@ import pyarrow.parquet as pq
 from recorder.archive.catalog import superseded, typed_parts
 from recorder.archive.commit import Commit, damage
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.parts import check_schema, read_tables
+from recorder.archive.parts import check_schema, coded_schema, open_part, read_tables
 from recorder.errors import Damaged
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic
@@ -39,11 +41,79 @@ def covered_tables(
     parts = covering_parts(layout, commit, topic, conid)
     for path, name in parts:
         for table in read_tables(path, schema=schema, columns=columns, rows=rows):
+            own = _share(table, commit) if name.first < commit.first or name.last > commit.last else table
+            found += own.num_rows
+            yield own
+    check_count(layout, commit, topic, conid, found=found, parts=parts)
+
+
+def covered_table(
+    layout: Layout,
+    commit: Commit,
+    topic: Topic,
+    conid: int,
+    *,
+    columns: Sequence[str],
+    coded: Collection[str] = (),
+    start: int | None = None,
+    end: int | None = None,
+) -> pa.Table:
+    """Read a commit's rows of a topic and contract at once, in order; raises what `covered_tables` does.
+
+    Row groups without a row from `start` on and before `end` may be left out. Which those are the rows themselves say:
+    no checksum covers a footer's statistics. Texts of `coded` columns come as dictionaries.
+    """
+    schema = topic_schema(topic)
+    parts = covering_parts(layout, commit, topic, conid)
+    whole = (start is None or commit.ts_min >= start) and (end is None or commit.ts_max < end)
+    found, tables = 0, [coded_schema(schema, coded).empty_table().select(list(columns))]
+    for path, name in parts:
+        file = open_part(path, schema, coded=coded)
+        with damage(path):
             if name.first < commit.first or name.last > commit.last:
-                seq = table["seq"]
-                table = table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))  # noqa: PLW2901  the share of it
-            found += table.num_rows
-            yield table
+                table = _share(file.read(columns=list(dict.fromkeys([*columns, "seq"]))), commit)
+                found += table.num_rows
+            elif whole:
+                table = file.read(columns=list(columns))
+                found += table.num_rows
+            else:
+                stamps = group_stamps(file)
+                chosen = [number for number, stamp in enumerate(stamps) if _any_within(stamp, start, end)]
+                table = file.read_row_groups(chosen, columns=list(columns))
+                found += sum(map(len, stamps))
+        tables.append(table.select(list(columns)))
+    check_count(layout, commit, topic, conid, found=found, parts=parts)
+    return pa.concat_tables(tables).replace_schema_metadata()
+
+
+def group_stamps(file: pq.ParquetFile) -> list[npt.NDArray[np.int64]]:
+    """Read ts_recv of each row of a part, microseconds, by row groups."""
+    groups = range(file.num_row_groups)
+    return [file.read_row_group(group, columns=["ts_recv"])["ts_recv"].cast(pa.int64()).to_numpy() for group in groups]
+
+
+def _any_within(stamps: npt.NDArray[np.int64], start: int | None, end: int | None) -> bool:
+    inside = np.ones(len(stamps), np.bool_)
+    if start is not None:
+        inside &= stamps >= start
+    if end is not None:
+        inside &= stamps < end
+    return bool(inside.any())
+
+
+def _share(table: pa.Table, commit: Commit) -> pa.Table:
+    """Give a commit's rows of a part that was merged of several commits'."""
+    seq = table["seq"]
+    return table.filter(pc.and_(pc.greater_equal(seq, commit.first), pc.less_equal(seq, commit.last)))
+
+
+def check_count(
+    layout: Layout, commit: Commit, topic: Topic, conid: int, *, found: int, parts: list[tuple[Path, PartName]]
+) -> None:
+    """Raise `Damaged` if a commit's rows in these parts were not as many as it says.
+
+    `FileNotFoundError` if the parts were replaced meanwhile.
+    """
     key = partition_key(topic.name, commit.date, conid)
     expected = commit.partitions[key].rows
     if found != expected:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +16,8 @@ from recorder.errors import Damaged
 from recorder.protocol.topics import Topic
 
 ROW_GROUP: Final = 131_072
+CODED: Final = pa.dictionary(pa.int32(), pa.string())
+"""The type of texts that are read as they are stored: each distinct one once."""
 _DELTA: Final = ("ts_recv", "ts_event", "seq", "item", "conn")
 
 
@@ -127,6 +129,24 @@ def read_tables(
             check_schema(file, schema, path)
         for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch])
+
+
+def open_part(path: Path, schema: pa.Schema, *, coded: Collection[str] = ()) -> pq.ParquetFile:
+    """Open a part of this schema, to be read with page checksums; texts of `coded` columns come as dictionaries.
+
+    `Damaged` names a part that cannot be opened, or has another schema.
+    """
+    with damage(path):
+        file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True, read_dictionary=list(coded))
+        check_schema(file, coded_schema(schema, coded), path)
+    return file
+
+
+def coded_schema(schema: pa.Schema, coded: Collection[str]) -> pa.Schema:
+    """Give a schema with dictionaries in place of the texts of some columns."""
+    return pa.schema(
+        [field.with_type(CODED) if field.name in coded and field.type == pa.string() else field for field in schema]
+    )
 
 
 def check_schema(file: pq.ParquetFile, schema: pa.Schema, path: Path) -> None:

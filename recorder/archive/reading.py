@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -87,17 +88,15 @@ class Reader:
         """Count the frames in parts, by their names."""
         return sum(part.name.last - part.name.first + 1 for part in frames_parts(self.layout))
 
-    def session_start(self, moment: int) -> int:
-        """Find when the earliest session that ran at a moment began (microseconds); the moment itself if none did."""
-        starts = [moment]
-        for pieces in list_pieces(self.layout).values():
-            before = [piece for piece in pieces if _begin(piece) < moment]
-            if before:
-                session = before[-1].session
-                starts.append(min(_begin(piece) for piece in before if piece.session == session))
-        return min(starts)
+    def sessions_start(self, moment: int) -> int:
+        """Find when the earliest session began that has frames from a moment on (microseconds), or give the moment."""
+        while True:
+            found = [piece for pieces in list_pieces(self.layout).values() for piece in pieces]
+            running = {piece.session for piece in found if piece.touches(moment, None)}
+            with suppress(FileNotFoundError):  # a segment became a part meanwhile
+                return min([moment, *(begin(piece) for piece in found if piece.session in running)])
 
-    def _stream(
+    def stream(
         self, recorder: str, read: Callable[[Piece, int], Iterator[tuple[int, Any]]], span: Span
     ) -> Iterator[Any]:
         """Give what `read` gives of each piece of a recorder, in order and each once.
@@ -120,14 +119,14 @@ class Reader:
                             position = reached
                             yield output
                 except (FileNotFoundError, Damaged) as exc:
-                    if isinstance(exc, Damaged) and self._is_current(piece):
+                    if isinstance(exc, Damaged) and self.is_current(piece):
                         raise
                     vanished = True
                     break
             if not vanished:
                 return
 
-    def _is_current(self, piece: Piece) -> bool:
+    def is_current(self, piece: Piece) -> bool:
         """Say whether a piece is what it was when it was listed; a rebuild may have put another in its place."""
         pieces = list_pieces(self.layout).get(piece.recorder, [])
         return any((other.path, other.commit) == (piece.path, piece.commit) for other in pieces)
@@ -151,7 +150,7 @@ class Reader:
                     fresh = tail(batch, behind + 1)
                     yield batch.last_seq, (piece, fresh, highest[len(batch) - len(fresh) :])
 
-        yield from self._stream(recorder, read, span)
+        yield from self.stream(recorder, read, span)
 
     def tables(
         self,
@@ -170,12 +169,16 @@ class Reader:
         wanted = [name for name in topic_schema(topic).names if name in {"ts_recv", "seq", "item", *columns}]
 
         def read(piece: Piece, behind: int) -> Iterator[tuple[int, pa.Table]]:
-            for last_seq, table in self._rows(piece, topic, conids, wanted, exact=exact):
+            for last_seq, table in self.rows(piece, topic, conids, wanted, exact=exact):
                 if last_seq > behind:
                     fresh = table if piece.first > behind else table.filter(pc.greater(table["seq"], behind))
                     yield last_seq, span.cut(fresh)
 
-        yield from self._stream(recorder, read, span)
+        yield from self.stream(recorder, read, span)
+
+    def is_typed(self, piece: Piece, topic: Topic) -> bool:
+        """Say whether a piece's rows of a topic are in typed parts, under our schema."""
+        return piece.commit is not None and piece.commit.topics.get(topic.name) == topic.fingerprint
 
     def decode(self, piece: Piece, topic: Topic) -> pa.Table:
         """Decode all rows of a topic in a piece, with `date` and `conid`."""
@@ -183,24 +186,24 @@ class Reader:
         tables = [table for _, table in self._decoded(piece, topic, None, columns)]
         return pa.concat_tables([empty_table(topic, columns), *tables])
 
-    def _rows(
+    def rows(
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool
     ) -> Iterator[tuple[int, pa.Table]]:
         """Give a piece's rows in order, in tables of bounded size, each with the last frame that it covers."""
         commit = piece.commit
-        if commit is None or commit.topics.get(topic.name) != topic.fingerprint:
+        if commit is None or not self.is_typed(piece, topic):
             yield from self._decoded(piece, topic, conids, columns, exact=exact)
             return
         chosen = [conid for conid in covered_partitions(commit, topic.name) if conids is None or conid in conids]
         for table in merged([partial(self._partition, commit, topic, columns, conid) for conid in chosen]):
             last_seq = int(table["seq"][-1].as_py())
-            yield last_seq, table.append_column(LATEST, pa.array(_latest_of(table, commit))) if exact else table
+            yield last_seq, table.append_column(LATEST, pa.array(latest_of(table, commit))) if exact else table
 
     def _partition(
         self, commit: Commit, topic: Topic, columns: Sequence[str], conid: int, rows: int
     ) -> Iterator[pa.Table]:
         for table in covered_tables(self.layout, commit, topic, conid, columns=columns, rows=rows):
-            yield _with_partition(table, commit.date, conid)
+            yield with_partition(table, commit.date, conid)
 
     def _decoded(
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool = False
@@ -217,7 +220,7 @@ class Reader:
             if rows is None:
                 continue
             table = complete(rows.table, schema, session=piece.session).select(list(columns))
-            table = _with_partition(table, date, rows.conid)
+            table = with_partition(table, date, rows.conid)
             if exact:
                 table = table.append_column(LATEST, pa.array(highest[rows.table["seq"].to_numpy() - batch.first_seq]))
             if conids is not None:
@@ -282,7 +285,7 @@ def _highest(batch: FrameBatch, latest: int) -> npt.NDArray[np.int64]:
     return highest
 
 
-def _latest_of(table: pa.Table, commit: Commit) -> npt.NDArray[np.int64]:
+def latest_of(table: pa.Table, commit: Commit) -> npt.NDArray[np.int64]:
     """Give T of each row of a commit: its own ts_recv, but for rows of frames that came late."""
     stamps: npt.NDArray[np.int64] = table["ts_recv"].cast(pa.int64()).to_numpy()
     if not commit.late:
@@ -293,7 +296,7 @@ def _latest_of(table: pa.Table, commit: Commit) -> npt.NDArray[np.int64]:
     return np.where((run >= 0) & (seq <= last[run]), highest[run], stamps)
 
 
-def _begin(piece: Piece) -> int:
+def begin(piece: Piece) -> int:
     """Find a piece's lowest ts_recv; of a segment, that of its first frames."""
     if piece.commit is not None:
         return piece.commit.ts_min
@@ -309,7 +312,8 @@ def _is_behind(piece: Piece, position: Position) -> bool:
     return (piece.session, piece.commit.last) <= position
 
 
-def _with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:
+def with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:
+    """Put `date` and `conid`, which stand in the path, in front of rows."""
     count = table.num_rows
     conids = pa.repeat(pa.scalar(conid, pa.int64()), count) if isinstance(conid, int) else pa.array(conid)
     dates = pa.repeat(pa.scalar(date).cast(pa.date32()), count)
@@ -319,4 +323,4 @@ def _with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int6
 def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:
     """Give a table without rows, as `tables` would."""
     table = topic_schema(topic).empty_table().select(list(columns))
-    return _with_partition(table, "1970-01-01", 0)
+    return with_partition(table, "1970-01-01", 0)

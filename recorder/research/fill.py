@@ -2,64 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from recorder.archive.reading import Reader, Span
-from recorder.protocol.topics import Topic
-from recorder.research.load import load_table
+from recorder.archive.things import OWN, numbered
 
-_KEEP: Final = ("date", "conid", "ts_recv", "ts_event", "session", "seq", "item", "extra")
+_NO_LETTER: Final = ""
 
 
-def load_filled(
-    reader: Reader, topic: Topic, *, conids: Sequence[int] | None, span: Span, columns: Sequence[str] | None
-) -> pa.Table:
-    """Read rows as `load_table`, each absent value replaced by the last one of the same thing before it.
+def carry(table: pa.Table, identity: Sequence[str], letters: Mapping[str, str]) -> pa.Table:
+    """Replace each absent value by the last one of the same thing before it; the order of rows stays.
 
-    The same thing is the contract and the topic's `identity`: the order, the account, the stream. Values from before
-    `start` count, back to the beginning of the session that ran then: a session begins with full rows. What was never
-    sent stays null. Of a topic whose rows are `whole`, an absent value is empty, and nothing is replaced.
+    The same thing is the same values of `identity`. `letters` are columns that hold a price's letter, with the column
+    of the price: a price without one ends the one before it.
     """
-    wanted = None if columns is None else list(dict.fromkeys([*columns, *topic.identity]))
-    begin = span.start if span.start is None else reader.session_start(span.start)
-    table = load_table(reader, topic, conids=conids, span=Span(begin, span.end), columns=wanted)
-    filled = span.cut(_carry(table, topic))
-    if columns is None:
-        return filled
-    own = [name for name in table.column_names if name not in topic.identity or name in columns]
-    return filled.select(own)
-
-
-def _carry(table: pa.Table, topic: Topic) -> pa.Table:
-    """Carry values forward within each thing; the order of rows stays."""
-    if not table.num_rows or topic.whole:
+    numbers, count = numbered(table, identity)
+    if not count:
         return table
-    things = _things(table, topic)
-    order = np.argsort(things, kind="stable")
-    ranks = np.arange(len(order))
-    begins = np.maximum.accumulate(np.where(np.append(True, np.diff(things[order]) != 0), ranks, 0))
-    back = np.argsort(order)
-    for number, name in enumerate(table.column_names):
-        column = table[name]
-        if name in _KEEP or column.null_count in (0, len(column)):
+    order = None if numbers is None else np.argsort(numbers, kind="stable")
+    begins = _begins(numbers, order)
+    back = None if order is None else pa.array(np.argsort(order))
+    sorted_by = None if order is None else pa.array(order)
+    sparse = table
+    for place, name in enumerate(table.column_names):
+        column = sparse[name]
+        if name in OWN or name in identity or column.null_count in (0, len(column)):
             continue
-        valid = np.asarray(column.is_valid())[order]
-        last = np.maximum.accumulate(np.where(valid, ranks, -1))
-        source = np.where(last >= begins, order[last], -1)[back]
-        table = table.set_column(number, name, column.take(pa.array(source, mask=source < 0)))
+        lettered = name in letters and letters[name] in sparse.column_names
+        if lettered:
+            bare = pc.and_(sparse[letters[name]].is_valid(), column.is_null())
+            column = pc.if_else(bare, _NO_LETTER, column)
+        if sorted_by is not None:
+            column = column.take(sorted_by)
+        column = _filled(column, begins)
+        if back is not None:
+            column = column.take(back)
+        if lettered:
+            column = pc.if_else(pc.equal(column, _NO_LETTER), pa.scalar(None, column.type), column)
+        table = table.set_column(place, name, column)
     return table
 
 
-def _things(table: pa.Table, topic: Topic) -> npt.NDArray[np.int64]:
-    """Give each row the number of the thing that it speaks of."""
-    things: npt.NDArray[np.int64] = table["conid"].to_numpy()
-    for name in topic.identity:
-        codes = table[name].combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy().astype(np.int64)
-        pairs = np.stack([things, codes])
-        things = np.unique(pairs, axis=1, return_inverse=True)[1].reshape(-1).astype(np.int64)
-    return things
+def _begins(numbers: npt.NDArray[np.int64] | None, order: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    """Give the row at which each thing but the first begins, in sorted order."""
+    if numbers is None or order is None:
+        return np.array([], np.int64)
+    return np.flatnonzero(np.diff(numbers[order])) + 1
+
+
+def _filled(column: pa.ChunkedArray, begins: npt.NDArray[np.int64]) -> pa.ChunkedArray:
+    """Carry values forward through a column, but not over the rows at which another thing begins."""
+    filled = pc.fill_null_forward(column)
+    if not len(begins):
+        return filled
+    valid = np.flatnonzero(np.asarray(column.is_valid()))
+    ends = np.append(begins[1:], len(column))
+    following = np.append(valid, len(column))[np.searchsorted(valid, begins)]
+    foreign = np.zeros(len(column) + 1, np.int64)  # +1 where rows begin that must stay null, -1 where they end
+    np.add.at(foreign, begins, 1)
+    np.add.at(foreign, np.minimum(following, ends), -1)
+    mask = np.cumsum(foreign[:-1]) > 0
+    return pc.if_else(pa.array(mask), pa.scalar(None, column.type), filled) if mask.any() else filled
