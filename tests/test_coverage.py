@@ -14,6 +14,7 @@ from talk import (
     REFUSED,
     STREAMS,
     SUCCESS,
+    TOKEN,
     Talk,
     full,
     market_data,
@@ -132,12 +133,12 @@ def test_without_heartbeats_a_gap_begins_with_the_topic_s_last_frame() -> None:
 
 @pytest.mark.parametrize("by", ["tic", "tickle"])
 def test_a_rollover_s_gap_begins_where_the_session_was_last_known_to_be_ours(by: str) -> None:
-    """Heartbeats go on after it, so they prove nothing."""
+    """By `/tickle`: heartbeats go on after it, and a `tic` of our session may be the socket's own for ever."""
     talk = ready()
     talk.now += 10
-    talk.hear(OUR_TIC)
+    talk.session.tickled(TOKEN, authenticated=True, now=talk.now)
     talk.now += 5
-    talk.hear(market_data("265598"), HEARTBEAT)
+    talk.hear(market_data("265598"), HEARTBEAT, OUR_TIC)
     talk.now += 5
     if by == "tic":
         talk.hear(HEARTBEAT, OUR_TIC | {"id": "another"})
@@ -196,7 +197,7 @@ def test_a_competing_session_that_leaves_us_logged_in_is_no_reason_to_stop_renew
 
 def test_what_tickle_says_of_the_brokerage_session_counts_too() -> None:
     """The socket may never hear of it."""
-    talk, token = ready(), OUR_TIC["id"]
+    talk, token = ready(), TOKEN
     talk.session.tickled(token, authenticated=False, now=talk.now)
     assert ["not_authenticated"] == talk.said()
     talk.now += 60

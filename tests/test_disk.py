@@ -22,6 +22,7 @@ from conftest import (
     settings_for,
 )
 
+import recorder
 from recorder.archive.layout import make_layout, open_layout
 from recorder.archive.verify import verify
 from recorder.disk import make_folder
@@ -103,6 +104,10 @@ async def test_a_full_disk_stops_the_capture_at_once_and_keeps_what_was_written(
         kept = [data for data in payloads(data) if b'"smd+' in data]
         assert 0 < len(kept) < len(sent)
         assert kept == sent[: len(kept)]
+        async with gateway_with(feed) as gateway, recording(settings_for(gateway, data, topic=("market_data",))):
+            gaps = recorder.open(data).gaps()
+            assert ["disk_full"] == gaps["cause"].tolist()
+            assert gaps["evidence"].str.contains("No space left").all()
         is_whole(data)
 
 

@@ -17,6 +17,7 @@ from recorder.archive.commit import Commit
 from recorder.archive.layout import FORMAT, Layout
 from recorder.lock import Holder
 from recorder.protocol.digest import ContentDigest
+from recorder.protocol.ledger import Cause
 from recorder.protocol.marks import Event
 from recorder.protocol.segment import (
     CODES,
@@ -130,6 +131,11 @@ def test_every_mark_and_every_key_of_a_lock_is_on_the_page() -> None:
 
     assert set(marks) == set(get_args(Event))
     assert set(Holder.__struct_fields__) <= set(names(section("Locks")))
+
+
+def test_every_cause_of_a_gap_is_on_the_page() -> None:
+    """Each with what it means."""
+    assert {row[0].strip("`") for row in table("causes")} == set(get_args(Cause))
 
 
 def test_the_format_version_is_that_of_the_page() -> None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Final
@@ -36,6 +37,7 @@ class Coverage:
         self._ledger = ledger
         self._offset = wall / 1e6 - now
         self._paused = False
+        self._lost: dict[str, float] = {}  # by topic; moments, since the wall clock may have stepped meanwhile
 
     def stamp(self, at: float) -> int:
         """Give a moment as microseconds since the epoch."""
@@ -52,6 +54,7 @@ class Coverage:
     def lose(self, topics: Iterable[str], cause: Cause, evidence: str, *, since: Callable[[str], float]) -> None:
         """Open gaps of whole topics; `since` says from when on."""
         for topic in topics:
+            self._lost[topic] = since(topic)
             self._open(topic, None, since(topic), cause, evidence)
 
     def lose_stream(self, line: Line, since: float, cause: Cause, evidence: str) -> None:
@@ -91,19 +94,19 @@ class Coverage:
     def settle(self, now: float) -> None:
         """Close the gaps of topics that speak only on change, and whose subscription stands."""
         for topic in self._subscriptions.topics:
-            gap = self.gap(topic)
-            lines = self._subscriptions.of_topic(topic)
-            if gap is None or self._paused:
+            if self._paused or not self._ledger.is_open(topic):
                 continue
+            lines = self._subscriptions.of_topic(topic)
             ends = [self._settled_at(line, now) for line in lines if not line.stream.answered]
             known = [end for end in ends if end is not None]
-            if ends and len(known) == len(lines) and self.stamp(max(known)) >= gap.start:
+            if ends and len(known) == len(lines) and max(known) >= self._lost.get(topic, -math.inf):
                 self._put(self._ledger.close(topic, end=self.stamp(max(known))))
 
     def pause(self, now: float, evidence: str) -> None:
         """Take note that nothing is read any more."""
-        self.lose(self._subscriptions.topics, "backpressure", evidence, since=lambda _topic: now)
         self._paused = True
+        for topic in self._subscriptions.topics:
+            self._open(topic, None, now, "backpressure", evidence)
 
     def resume(self, now: float) -> None:
         """Take note that reading goes on: what the gateway held comes now."""
@@ -166,7 +169,7 @@ class Coverage:
             self._put(self._ledger.close(stream.topic, stream.conid, end=self.stamp(now)))
 
     def _open(self, topic: str, conid: int | None, since: float, cause: Cause, evidence: str) -> None:
-        self._put(self._ledger.open(topic, conid, start=self.stamp(since), cause=cause, evidence=evidence))
+        self.marks += self._ledger.open_all([Gap(topic, conid, self.stamp(since), cause, evidence)])
 
     def _put(self, mark: bytes | None) -> None:
         if mark is not None:
