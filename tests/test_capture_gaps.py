@@ -140,3 +140,21 @@ async def test_health_is_told_of_a_running_capture(tmp_path: Path) -> None:
     assert age < 10
     assert {"waiting"} == {topic.state for topic in after}
     assert {"disconnected"} == {topic.gap.cause for topic in after if topic.gap is not None}
+
+
+@in_loop
+async def test_frames_that_come_too_fast_to_be_looked_at_count_all_the_same(tmp_path: Path) -> None:
+    """Three times what is looked into in a second: each is journaled, the stream is heard, and no gap comes of it."""
+    feed, data = Script(), tmp_path / "data"
+    frames = [quote(number) for number in range(3_000)]
+    async with gateway_with(feed) as gateway, recording(settings_for(gateway, data)) as running:
+        await eventually(lambda: len(feed.wanted) == 3)
+        feed.push(f"smd+{AAPL}", *frames)
+        await eventually(lambda: running.received >= len(frames))
+        await eventually(lambda: running.capture.health()[0].rate > 10)
+        (stream,) = running.capture.health()[0].streams
+        await running.stop()
+
+    assert frames == [frame for frame in payloads(data) if b"smd" in frame]
+    assert "flowing" == stream.state
+    assert [] == closed(data)
