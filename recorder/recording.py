@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -32,6 +35,7 @@ from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, MOMENT, Failure, Holde
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import Topic, Topics, load_topics
 
+_log = logging.getLogger(__name__)
 _ARCHIVER_WAIT: Final = 30.0  # the archiver of a capture that was killed ends by itself
 
 
@@ -87,6 +91,24 @@ def _failure_noted(lock: RecorderLock, session: str) -> Iterator[None]:
         with suppress(DiskError):  # then the next session says that this one broke off
             lock.write(Holder(os.getpid(), session, failure=Failure(session, str(exc), exc.full)))
         raise
+
+
+def reload_on_hangup(capture: Capture, read: Callable[[], CaptureSettings]) -> None:
+    """Record other contracts from SIGHUP on, without a new connection: those that `read` gives then.
+
+    What is wrong with them is logged, and the capture goes on as it was.
+    """
+
+    def handle() -> None:
+        try:
+            streams = plan_streams(read(), load_topics())
+        except RecorderError as exc:
+            _log.warning("the contracts stay as they are: %s", exc)
+            return
+        capture.change_streams(streams)
+        _log.info("records %s streams from now on", len(streams))
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle)
 
 
 def _sync_left(layout: Layout, recorder: str) -> None:

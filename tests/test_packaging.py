@@ -31,7 +31,7 @@ def test_the_wheel_holds_every_module_and_topic_file(wheel: set[str]) -> None:
     topics = {f"recorder/schemas/{path.name}" for path in (ROOT / "schemas").glob("*.*")}
 
     assert {Path(name).suffix for name in topics} == {".toml", ".jsonl"}
-    assert (modules | topics | {"recorder/py.typed"}) - wheel == set()
+    assert (modules | topics | {"recorder/py.typed", "recorder/capture/page.html"}) - wheel == set()
 
 
 def test_the_wheel_holds_nothing_else(wheel: set[str]) -> None:

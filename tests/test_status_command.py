@@ -181,7 +181,7 @@ def test_people_are_told_the_same_in_lines(layout: Layout, capsys: pytest.Captur
     assert cli.run(["status", "--data", str(layout.root)]) == 0
     lock.release()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("main: All is well: recording, the last frame came 0 s ago")
+    assert lines[0].startswith("main: All is well now: recording, the last frame came 0 s ago")
     assert lines[1].startswith(f"session      {SESSION}, since ")
     assert lines[2] == "state        recording, connected, logged in, 0 reconnects"
     assert lines[3].startswith("journal      100 frames not in Parquet, last flush ")

@@ -14,7 +14,7 @@ import signal
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from apscheduler.events import EVENT_JOB_ERROR
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -26,6 +26,7 @@ from recorder.capture.journal import Journal, Limits
 from recorder.capture.oversight import Oversight, oversee, overseen
 from recorder.capture.place import Place
 from recorder.capture.settings import CaptureSettings
+from recorder.capture.shifts import Shifts
 from recorder.capture.status import Counters, GapStatus, Space, Status
 from recorder.capture.upkeep import Upkeep
 from recorder.errors import DiskError, RecorderError
@@ -34,6 +35,9 @@ from recorder.protocol.ledger import Ledger, begin_session
 from recorder.protocol.marks import Event, encode_mark
 from recorder.protocol.masking import Masker
 from recorder.protocol.stream_plan import Stream
+
+if TYPE_CHECKING:
+    from recorder.capture.trading_hours import TradingHours
 
 _log = logging.getLogger(__name__)
 _ARCHIVE_WITHIN: Final = 15.0
@@ -68,6 +72,7 @@ class Capture:
         self._archiver: ArchiverProcess
         self._oversight: Oversight
         self._diary = Diary()
+        self._hours = _trading_hours(settings)
 
     def stop(self, why: str) -> None:
         """Stop cleanly; `why` goes into the journal."""
@@ -130,6 +135,8 @@ class Capture:
             scheduler = self._schedule(stop_at)
             try:
                 await self._oversight.start(scheduler)
+                if self._hours is not None:
+                    await Shifts(self._hours, self._connection, scheduler=scheduler).plan()
                 await self._connection.stay()
                 if self._fatal is not None:
                     raise self._fatal
@@ -250,6 +257,14 @@ def stop_on_signals(capture: Capture) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, handle, number)
+
+
+def _trading_hours(settings: CaptureSettings) -> TradingHours | None:
+    if not settings.calendar:
+        return None
+    from recorder.capture.trading_hours import TradingHours  # noqa: PLC0415  its library imports pandas
+
+    return TradingHours(settings.calendar, before=settings.wake_before, after=settings.stay_after)
 
 
 def _on_loop(job: Callable[..., None]) -> Callable[..., Coroutine[Any, Any, None]]:

@@ -14,6 +14,7 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -36,6 +37,7 @@ from recorder.protocol.streams import News, Timing
 
 _log = logging.getLogger(__name__)
 _ORDERS: Final = "orders"
+_NAP: Final = 0.5  # seconds between two looks at whether the market is still closed
 
 
 class Connection:
@@ -52,6 +54,7 @@ class Connection:
         self._rest = Rest(settings.gateway, tls=self._tls)
         self._backoff = Backoff(settings.reconnect_delay)
         self._conversation: Conversation | None = None
+        self._dozing = asyncio.Event()
         self._token = ""
         self._was_connected = False
         self._was_ready = False
@@ -96,14 +99,20 @@ class Connection:
     async def stay(self) -> None:
         """Hold conversations until told to stop."""
         while not self._stop.is_set():
+            if self._dozing.is_set():
+                self._turn_to("sleeping")
+                await _wait(self._stop, _NAP)
+                continue
             self._was_ready = False
             ending = await self._try()
-            if not self._stop.is_set():
+            if not self._stop.is_set() and not self._dozing.is_set():
                 self._turn_to("reconnecting")
                 await _wait(self._stop, self._backoff.pause(ending, draw=random.random()))
 
     async def tickle(self) -> None:
         """Keep the login alive, and see whose it is; a failure shows in the log, and the heartbeat decides."""
+        if self._dozing.is_set():
+            return
         try:
             tickle = await self._rest.tickle()
             self._masker.learn(tickle.session)
@@ -132,6 +141,30 @@ class Connection:
     def change_streams(self, streams: Sequence[Stream]) -> None:
         """Record these streams from now on, on the connection that is there."""
         self.session.change_streams(streams, self._loop.time())
+        self._wake()
+
+    def doze(self, until: datetime) -> None:
+        """Leave the gateway alone until `rouse`, which is planned for then: the market is closed."""
+        if self._conversation is not None:
+            self._conversation.catch_up()
+        self._was_connected = True  # it was reached, and will be waited for
+        self._counters.wakes = int(until.timestamp() * 1e6)
+        self._counters.problem = None
+        self.session.doze(self._loop.time())
+        self._dozing.set()
+        self._wake()
+
+    def rouse(self) -> None:
+        """Connect again."""
+        self._counters.wakes = None
+        self.session.rouse(self._loop.time())
+        self._dozing.clear()
+        self._turn_to("reconnecting")
+        self._wake()
+
+    def opening(self) -> None:
+        """Expect data from now on: the market opens."""
+        self.session.opening(self._loop.time())
         self._wake()
 
     def health(self) -> tuple[TopicHealth, ...]:
@@ -173,7 +206,7 @@ class Connection:
         if self._journal.under_pressure:
             conversation.pause()
         try:
-            await conversation.hold(self._stop)
+            await conversation.hold(self._stop, self._dozing)
         finally:
             self._conversation = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any, Final
 
 from websockets.exceptions import ConnectionClosed
@@ -84,22 +84,22 @@ class Conversation:
         """Say soon what the session has to say."""
         self._wake.set()
 
-    async def hold(self, stop: asyncio.Event) -> None:
-        """Talk until the connection ends, the session is lost, or `stop` is set; then leave."""
+    async def hold(self, stop: asyncio.Event, doze: asyncio.Event) -> None:
+        """Talk until the connection ends, the session is lost, or `stop` or `doze` is set; then leave."""
         wire = self.wire
         assert wire is not None, "only an open connection is held"
         closed = asyncio.create_task(wire.wait_closed())
-        stopped = asyncio.create_task(stop.wait())
+        ends = (closed, asyncio.create_task(stop.wait()), asyncio.create_task(doze.wait()))
         try:
-            while not closed.done() and not stopped.done() and self._session.state is not LOST:
-                await self._turn(wire, closed, stopped)
+            while not any(end.done() for end in ends) and self._session.state is not LOST:
+                await self._turn(wire, ends)
             self._tell()  # why it was lost, say
         finally:
-            for task in (closed, stopped, *self._errands):
+            for task in (*ends, *self._errands):
                 task.cancel()
             await self._leave(wire, stop)
 
-    async def _turn(self, wire: Wire, closed: asyncio.Task[None], stopped: asyncio.Task[Any]) -> None:
+    async def _turn(self, wire: Wire, ends: Collection[asyncio.Task[Any]]) -> None:
         """Say what is to be said, then wait until something happens or is due."""
         session, now = self._session, self._loop.time()
         self._wake.clear()
@@ -115,7 +115,7 @@ class Conversation:
             return
         wake = asyncio.create_task(self._wake.wait())
         pause = max(0.0, min(session.deadline, self._look_at) - self._loop.time())
-        await asyncio.wait({closed, stopped, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({*ends, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         wake.cancel()
 
     async def _send(self, wire: Wire, text: str) -> bool:
@@ -137,14 +137,15 @@ class Conversation:
             except TimeoutError:
                 break  # it does not read; closing has a time limit of its own
         await wire.close()
-        reason = "stopped" if stop.is_set() else wire.close_reason or "the connection ended"
+        ours = "stopped" if stop.is_set() else "the market is closed" if self._session.dozing else None
+        reason = ours or wire.close_reason or "the connection ended"
         if stop.is_set():
             self._session.stopped(self._loop.time())
         else:
             self._session.closed(f"{reason} (code {wire.close_code})")
         self._journal_marks()
         self._journal.note(encode_mark("disconnected", code=wire.close_code, reason=reason))
-        level = logging.INFO if stop.is_set() else logging.WARNING
+        level = logging.INFO if ours else logging.WARNING
         _log.log(level, "disconnected (%s)", reason)
 
     def _receive(self, data: bytes, code: int) -> None:

@@ -104,6 +104,13 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     alert_every: Annotated[Duration, Meta(description="Alert at most this often; what is held back is told later.")] = (
         300.0
     )
+    calendar: Annotated[
+        str, Meta(description="Record in the sessions of this exchange only, such as XNYS or CMES; empty: always.")
+    ] = ""
+    wake_before: Annotated[Duration, Meta(description="With calendar: connect this long before the market opens.")] = (
+        300.0
+    )
+    stay_after: Annotated[Duration, Meta(description="With calendar: stay this long after the market closed.")] = 300.0
 
     def __post_init__(self) -> None:
         for key in self.__struct_fields__:
@@ -222,4 +229,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "alert_command": _Rule(_is_command, "use a command with its arguments, quoted as in a shell"),
     "alert_url": _Rule(_is_url, "use an http or https address"),
     "alert_every": _LONGER_THAN_0,
+    "calendar": _Rule(_matches(r"|[A-Za-z0-9/_]+"), "use an exchange's code, such as XNYS, XLON or CMES"),
+    "wake_before": _LONGER_THAN_0,
+    "stay_after": _LONGER_THAN_0,
 }

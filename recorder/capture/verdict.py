@@ -60,7 +60,8 @@ def verdict(status: Status, now: int) -> str:
     if status.unready is not None or status.last_frame is None:
         return f"The capture is {status.state}."
     heard = f"the last frame came {span(max(0, now - status.last_frame))} ago"
-    return f"All is well: recording, {heard}; {missed(status, now)}."
+    well = "All is well now" if covered(status.gaps, now=now) else "All is well"
+    return f"{well}: recording, {heard}; {missed(status, now)}."
 
 
 def missed(status: Status, now: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -20,6 +20,7 @@ from recorder.errors import UsageError
 
 if TYPE_CHECKING:
     from recorder.capture.capture import Outcome
+    from recorder.capture.settings import CaptureSettings
     from recorder.capture.status import Status
 
 Symbols = Annotated[list[str] | None, typer.Option(metavar="SYMBOL,…", help="Stocks by symbol: IBM, or AAPL:NASDAQ.")]
@@ -52,7 +53,11 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     ] = None,
     for_: Annotated[str | None, typer.Option("--for", metavar="DURATION", help="Stop after this time.")] = None,
     until: Annotated[
-        str | None, typer.Option(metavar="HH:MM", help="Stop at this time of day, in this machine's zone.")
+        str | None,
+        typer.Option(metavar="HH:MM", help="Stop at this time of day, in this machine's zone, or the calendar's."),
+    ] = None,
+    calendar: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Record in this exchange's sessions only, such as XNYS or CMES.")
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of this recorder.", show_default="main")
@@ -97,32 +102,60 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
         "login": login,
         "compete": compete,
         "http": http,
+        "calendar": calendar,
     }
+    _record(flags, config, for_=for_, until=until)
+
+
+def _record(flags: Mapping[str, object], config: Path | None, *, for_: str | None, until: str | None) -> None:
     settings = capture_settings(flags, config=config)
-    stop_at = _stop_at(for_, until, now=datetime.now(UTC))
-    from recorder.recording import record  # noqa: PLC0415  pyarrow takes a moment to import; errors above come before
+    stop_at = _stop_at(for_, until, now=datetime.now(UTC), zone=_zone(settings))
+    from recorder.capture.capture import Capture, stop_on_signals  # noqa: PLC0415  as below
+    from recorder.recording import (  # noqa: PLC0415  pyarrow takes a moment to import; errors above come before
+        record,
+        reload_on_hangup,
+    )
+
+    def ready(capture: Capture) -> None:
+        stop_on_signals(capture)
+        if not sys.stderr.isatty():  # else it means that the terminal is gone
+            reload_on_hangup(capture, lambda: capture_settings(flags, config=config))
 
     with watching() as watch:
         if stop_at is not None:
-            logging.getLogger(__name__).info("stops at %s", f"{stop_at.astimezone():%Y-%m-%d %H:%M:%S %Z}")
-        outcome = asyncio.run(record(settings, stop_at=stop_at, watch=watch))
+            logging.getLogger(__name__).info("stops at %s", f"{stop_at:%Y-%m-%d %H:%M:%S %Z}")
+        outcome = asyncio.run(record(settings, stop_at=stop_at, watch=watch, ready=ready))
     print_outcome(outcome)
 
 
-def _stop_at(for_: str | None, until: str | None, *, now: datetime) -> datetime | None:
+def _zone(settings: CaptureSettings) -> tzinfo | None:
+    """Give the zone of the calendar; None: this machine's."""
+    if not settings.calendar:
+        return None
+    from recorder.capture.trading_hours import TradingHours  # noqa: PLC0415  its library imports pandas
+
+    return TradingHours(settings.calendar, before=settings.wake_before, after=settings.stay_after).zone
+
+
+def _stop_at(for_: str | None, until: str | None, *, now: datetime, zone: tzinfo | None = None) -> datetime | None:
     if for_ is not None and until is not None:
         raise UsageError("--for and --until exclude each other", hint="leave one of them out")
     if for_ is not None:
-        return now + timedelta(seconds=parse_duration(for_))
+        return (now + timedelta(seconds=parse_duration(for_))).astimezone(zone)
     if until is None:
         return None
     try:
         clock = datetime.strptime(until, "%H:%M").time()  # noqa: DTZ007  only the time of day is kept
     except ValueError:
         raise UsageError(f"--until: {until!r} is not a time of day", hint="write it as 16:00") from None
-    here = now.astimezone()
-    stop = datetime.combine(here.date(), clock).astimezone()  # the zone's offset at that instant, summer time or not
-    return stop if stop > here else datetime.combine(here.date() + timedelta(days=1), clock).astimezone()
+    today = now.astimezone(zone).date()
+    return next(stop for stop in (_at(today, clock, zone), _at(today + timedelta(days=1), clock, zone)) if stop > now)
+
+
+def _at(day: date, clock: time, zone: tzinfo | None) -> datetime:
+    """Give a time of a day; the zone's offset is that of the instant, summer time or not."""
+    moment = datetime.combine(day, clock)
+    return moment.astimezone() if zone is None else moment.replace(tzinfo=zone)
 
 
 @contextmanager

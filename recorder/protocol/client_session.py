@@ -44,6 +44,7 @@ class ClientSession:
         self._timing = timing
         self._look_every = min(LOOK_EVERY, timing.stale_after / 10)
         self._paused = False
+        self._dozes_from: float | None = None
         self._begin("", now)
 
     def _begin(self, token: str, now: float) -> None:
@@ -105,8 +106,9 @@ class ClientSession:
         if not self._go(Event.CLOSED):
             return
         streams.convict()
-        topics = [topic for topic in streams.topics() if not ours or streams.coverage.gap(topic) is None]
-        streams.coverage.lose(topics, "disconnected", why, since=lambda _topic: self._last_at)
+        if self._dozes_from is None:
+            topics = [topic for topic in streams.topics() if not ours or streams.coverage.gap(topic) is None]
+            streams.coverage.lose(topics, "disconnected", why, since=lambda _topic: self._last_at)
         streams.end()
         streams.subscriptions.texts.clear()
 
@@ -117,8 +119,33 @@ class ClientSession:
         subscriptions = self.streams.subscriptions
         return subscriptions.cancel(subscriptions.lines.values())
 
+    @property
+    def dozing(self) -> bool:
+        """Whether nothing is expected, because the market is closed."""
+        return self._dozes_from is not None
+
+    def doze(self, now: float) -> None:
+        """Expect nothing until `rouse`: the market is closed, and whatever was missing is missed no longer."""
+        self.streams.convict()
+        self.streams.coverage.end(now)
+        self._dozes_from = now
+
+    def rouse(self, now: float) -> None:
+        """Go on; that there was nothing to be recorded meanwhile goes into the ledger as information."""
+        if self._dozes_from is not None:
+            self.streams.coverage.note_closed(self._dozes_from, now)
+            self._dozes_from = None
+
+    def opening(self, now: float) -> None:
+        """Expect data from now on: the market opens, and without a connection something is missing."""
+        if self.state is not READY and self._dozes_from is None:
+            topics = [topic for topic in self.streams.topics() if self.streams.coverage.gap(topic) is None]
+            why = "no connection when the market opened"
+            self.streams.coverage.lose(topics, "disconnected", why, since=lambda _topic: now)
+
     def stopped(self, now: float) -> None:
         """End the recording, and every open gap with it."""
+        self.rouse(now)
         self.streams.coverage.end(now)
 
     def paused(self, why: str, now: float) -> None:

@@ -139,6 +139,12 @@ class Coverage:
         if not self._subscriptions.of_topic(line.stream.topic):
             self._put(self._ledger.close(line.stream.topic, end=self.stamp(now)))
 
+    def note_closed(self, since: float, until: float) -> None:
+        """Note the time in which nothing was to be expected."""
+        start, end, evidence = self.stamp(since), self.stamp(until), "outside the calendar's sessions"
+        for topic in self._subscriptions.topics:
+            self._put(self._ledger.note(topic, start=start, end=end, cause="market_closed", evidence=evidence))
+
     def end(self, now: float) -> None:
         """Close every gap: the recording ends."""
         self.marks += self._ledger.close_all(end=self.stamp(now))
