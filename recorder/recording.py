@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
+from recorder.archive.holes import REPAIR
+from recorder.archive.journal_repair import Repaired, note_missing, repair_journal
 from recorder.archive.layout import Layout, make_layout
 from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.repair import set_aside
@@ -57,8 +59,8 @@ async def record(
         lock.acquire()
         _sync_left(layout, name)
         point("record.synced")
-        last = last_frame(layout, name)
         noted = lock.previous.session if lock.previous is not None else None
+        last = last_frame(layout, name, noted=noted)
         known = [session for session in (noted, last and last[0]) if session]
         session = new_session(datetime.now(UTC), after=max(known, default=None))
         point("record.lock")
@@ -136,16 +138,22 @@ def compact_finished(layout: Layout, *, before: str | None, done: Callable[[int]
 
 def verify_archive(
     layout: Layout, topics: Topics, *, rederive: bool, repair: bool, done: Callable[[int], None]
-) -> tuple[Report, list[Path]]:
+) -> tuple[Report, Repaired]:
     """Verify an archive, and with `repair` set aside what is damaged or foreign; give where that is now.
 
-    Only a repair changes something, and needs the archive for itself: `LockHeld` if another maintenance runs.
+    A repair also notes what is lost for good (`holes.jsonl`), so that archiving and reading go on behind it. Only a
+    repair changes something, and no other maintenance may run: `LockHeld`. A capture may.
     """
     if not repair:
-        return verify(layout, topics, rederive=rederive, done=done), []
+        return verify(layout, topics, rederive=rederive, done=done), Repaired([], [])
     with _maintenance(layout):
         report = verify(layout, topics, rederive=rederive, done=done)
-        return report, set_aside(layout, report.problems)
+        moved = set_aside(layout, report.problems)
+        repaired = repair_journal(layout)
+        holes = [*repaired.holes, *note_missing(layout, moved)]
+        if (tmp := layout.root / ".tmp" / REPAIR).exists():
+            shutil.rmtree(tmp)
+        return report, Repaired([*moved, *repaired.moved], holes)
 
 
 def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:

@@ -27,7 +27,7 @@ from recorder.capture import archiver_process, journal
 from recorder.capture.settings import CaptureSettings
 from recorder.disk import sync_file, sync_path
 from recorder.protocol.topics import load_topics
-from recorder.recording import compact_finished, flush, rebuild_topic, record
+from recorder.recording import compact_finished, flush, rebuild_topic, record, verify_archive
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,7 +112,17 @@ def _rebuild(data: Path, *, topic: str) -> None:
     rebuild_topic(open_layout(data), topics, topics[topic], done=lambda _frames: None)
 
 
-WORK: dict[str, Callable[..., None]] = {"capture": _capture, "flush": _flush, "compact": _compact, "rebuild": _rebuild}
+def _repair(data: Path) -> None:
+    verify_archive(open_layout(data), load_topics(), rederive=False, repair=True, done=lambda _frames: None)
+
+
+WORK: dict[str, Callable[..., None]] = {
+    "capture": _capture,
+    "flush": _flush,
+    "compact": _compact,
+    "rebuild": _rebuild,
+    "repair": _repair,
+}
 
 
 def _log_syncs(path: str) -> None:

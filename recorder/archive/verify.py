@@ -25,6 +25,7 @@ from recorder.archive.continuity import check_continuity
 from recorder.archive.covered import covered_partitions, covering_parts, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_check import FramesCheck
+from recorder.archive.holes import Hole
 from recorder.archive.layout import Layout
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.reading import Reader
@@ -49,13 +50,14 @@ class Problem(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a verification found; an archive without problems is whole."""
+    """What a verification found; an archive without problems is whole, but for known `holes`."""
 
     commits: int
     frames: int
     rows: int
     problems: list[Problem]
     notes: list[str]
+    holes: list[Hole]
 
 
 class _Checked(NamedTuple):
@@ -85,12 +87,12 @@ def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Call
                     done(sum(found.frames for found in results.values()))
     found = [results.get(part, _gone(part)) for part in parts]
     listed = [*problems.values(), *(problem for checked in found for problem in checked.problems)]
-    breaks, notes = check_continuity(layout)
-    listed += [Problem(*one) for one in breaks]
+    continuity = check_continuity(layout)
+    listed += [Problem(one.kind, one.path, one.what) for one in continuity.breaks]
     broken = {problem.path for problem in listed if problem.kind == "damaged"}
     listed += [Problem(*stray) for stray in find_strays(layout, damaged=broken)]
     frames, rows = sum(checked.frames for checked in found), sum(checked.rows for checked in found)
-    return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), notes)
+    return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), continuity.notes, continuity.holes)
 
 
 def _readable(layout: Layout, problems: dict[Path, Problem]) -> list[FramesPart]:
@@ -142,7 +144,11 @@ class _Checker:
                 rows += self._check_topic(part, commit, topic, frames.claims(topic.name), problems)
         if self._rederive and frames.in_order:
             reader = Reader(self._layout, self._topics)
-            problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
+            try:
+                problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
+            except Damaged as exc:
+                what = f"its rows cannot be derived again before {exc.path} is repaired"
+                problems.append(Problem("derived", part.path, what))
         return _Checked(commit.last - commit.first + 1, rows, problems)
 
     def _check_topic(
