@@ -97,3 +97,11 @@ class RecorderLock:
             f"recorder {self.path.parent.name!r} is in use: {who}{session} holds {self.path}",
             hint=f"stop that {what}, or give this one another name with --name",
         )
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Read who holds a lock or held it last; None if nobody did, or the note was torn by a power loss."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Holder)
+    except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
+        return None

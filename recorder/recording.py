@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
-from recorder.archive.catalog import last_frame
+from recorder.archive.catalog import is_taken, last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
 from recorder.archive.holes import REPAIR
 from recorder.archive.journal_repair import Repaired, note_missing, repair_journal
 from recorder.archive.layout import Layout, make_layout
+from recorder.archive.names import names_lock
 from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.repair import set_aside
 from recorder.archive.verify import Report, verify
@@ -62,9 +63,12 @@ async def record(
         noted = lock.previous.session if lock.previous is not None else None
         last = last_frame(layout, name, noted=noted)
         known = [session for session in (noted, last and last[0]) if session]
-        session = new_session(datetime.now(UTC), after=max(known, default=None))
-        point("record.lock")
-        lock.write(Holder(os.getpid(), session))
+        with names_lock(layout):  # so that no two recorders give their sessions one name
+            session = new_session(datetime.now(UTC), after=max(known, default=None))
+            while is_taken(layout, session):
+                session = new_session(datetime.now(UTC), after=max(known, default=None))
+            point("record.lock")
+            lock.write(Holder(os.getpid(), session))
         point("record.locked")
         place = Place(layout.root, layout.boundary, layout.journal(name), session, last)
         capture = Capture(settings, place, streams)

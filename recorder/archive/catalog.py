@@ -11,6 +11,7 @@ from recorder.archive.commit import Commit, read_commit
 from recorder.archive.layout import Layout, PartName, parse_part_name
 from recorder.archive.parts import read_fingerprint
 from recorder.errors import Damaged
+from recorder.lock import CAPTURE, read_holder
 from recorder.protocol.salvage import salvage
 from recorder.protocol.segment import parse_segment_name
 from recorder.protocol.topics import Topic
@@ -106,6 +107,17 @@ def _is_of(part: FramesPart, recorder: str, noted: str | None) -> bool:
         return part.commit().recorder == recorder
     except Damaged:
         return part.name.session == noted
+
+
+def is_taken(layout: Layout, session: str) -> bool:
+    """Say whether some recorder has given a session this name; names of parts have no room for the recorder's."""
+    for recorder in layout.recorders():
+        noted = read_holder(layout.journal(recorder) / CAPTURE)
+        if noted is not None and noted.session == session:
+            return True
+        if any(segment_session(path) == session for path in layout.segments(recorder)):
+            return True
+    return bool(frames_parts(layout, session=session))
 
 
 def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[tuple[Path, PartName]]:

@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from recorder.archive.holes import Hole, known_to, read_holes
 from recorder.archive.journal import has_end
 from recorder.archive.layout import Layout
 from recorder.archive.pieces import Piece, frame_batches, hole, list_pieces
 from recorder.errors import Damaged
-from recorder.lock import ARCHIVER, Holder
+from recorder.lock import ARCHIVER, Holder, read_holder
 from recorder.protocol.marks import decode_mark
 from recorder.protocol.salvage import salvage
 from recorder.protocol.segment import kind_and_op
@@ -76,7 +74,7 @@ def check_continuity(layout: Layout) -> Continuity:
 def _check(layout: Layout) -> Continuity:
     breaks: list[Break] = []
     notes: list[str] = []
-    noted = {recorder: _noted(layout.journal(recorder) / ARCHIVER) for recorder in layout.recorders()}
+    noted = {recorder: read_holder(layout.journal(recorder) / ARCHIVER) for recorder in layout.recorders()}
     pieces = list_pieces(layout, damaged=[])
     holes = read_holes(layout)
     for recorder in sorted({*pieces, *noted}):
@@ -191,14 +189,6 @@ def _check_predecessor(
     start = before.ts_last if before is not None else None
     missing = Missing(recorder, name, found + 1, last, start, session.ts_first) if found < last else None
     yield Break("continuity", session.first.path, what, missing)
-
-
-def _noted(path: Path) -> Holder | None:
-    """Read what the archiver noted when it last committed."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
-    except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
-        return None  # none yet, or torn by a power loss
 
 
 def _check_last(path: Path, noted: Holder, ends: dict[str, _Session], holes: list[Hole]) -> Iterator[Break]:
