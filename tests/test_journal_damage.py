@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import END_RECORD, NOON, SESSION, Given, archive, commits, cut, frames_of, quotes, write_session
+from conftest import END_RECORD, NOON, ROOT, SESSION, Given, archive, commits, cut, frames_of, quotes, write_session
 
 from recorder.archive.journal_repair import repair_journal
 from recorder.archive.layout import Layout, make_layout, open_layout
@@ -228,3 +228,34 @@ def test_a_segment_that_is_finished_while_it_is_read_is_no_damage(layout: Layout
 
     assert [0, 1, 2] == list(range(first.first_seq, first.last_seq + 1))
     assert [(3, 4)] == [(batch.first_seq, batch.last_seq) for batch in reading]
+
+
+def test_the_documented_table_has_a_row_for_every_case() -> None:
+    """And no other."""
+    page = (ROOT / "docs" / "durability.md").read_text("utf-8").partition("<!-- journal -->\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in page.splitlines()[2:]]
+    last = {row[0] for row in rows if row[1] == "last segment"}
+    earlier = {row[0] for row in rows if row[1] in ("earlier segment", "any segment")}
+
+    assert {*LAST, "cut off at any byte", "a flipped bit", "no magic"} == last
+    assert set(EARLIER) == earlier
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_an_earlier_segment_is_repaired_as_documented(layout: Layout, name: str) -> None:
+    """What is whole is archived; one of another format waits for the recorder that wrote it."""
+    paths = write_session(layout, [*GIVEN, *quotes(10, start=NOON + 9000)], rotations=(5, 10))
+    EARLIER[name](paths[1])
+    holes = repair_journal(layout).holes
+    if name == "another format":
+        assert ([], paths) == (holes, layout.segments("main"))
+        with pytest.raises(Damaged, match="a journal of format"):
+            archive(layout)
+        return
+    archive(layout)
+    found = [frame.seq for frame in frames_of(layout.root)]
+    lost = [seq for hole in holes for seq in range(hole.first, hole.last + 1)]
+
+    assert sorted([*found, *lost]) == list(range(15))
+    assert set(lost) == (set() if name in ("no end record", "no magic") else set(range(5, 10)))
+    assert [] == problems(layout)

@@ -35,7 +35,7 @@ def test_a_name_is_taken_while_anything_bears_it(layout: Layout, where: str) -> 
 async def test_two_recorders_that_draw_the_same_letters_in_one_second_get_two_names(tmp_path: Path) -> None:
     """The second draws again."""
     names = iter(["20261120T120000aaaa", "20261120T120000aaaa", "20261120T120000bbbb"])
-    kept: Callable[..., str] = module.new_session
+    kept: Callable[..., str] = vars(module)["new_session"]
     vars(module)["new_session"] = lambda _now, *, after: next(names)  # noqa: ARG005  chance, taken out
     try:
         async with gateway_with(Script()) as gateway:
