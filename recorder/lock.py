@@ -20,11 +20,15 @@ _WHAT: Final = {CAPTURE: "capture", ARCHIVER: "archiver", MAINTENANCE: "compacti
 
 
 class Holder(msgspec.Struct, frozen=True):
-    """What a lock file says of who holds it, or held it last: a process, its session, the last frame it archived."""
+    """What a lock file says of who holds it, or held it last: a process, its session, the last frame it archived.
+
+    `failed` says what ended a capture whose disk failed, as far as that could still be written: its journal cannot.
+    """
 
     pid: int
     session: str | None = None
     last: int | None = None
+    failed: str | None = None
 
 
 class RecorderLock:
@@ -59,7 +63,7 @@ class RecorderLock:
         """Say who holds it."""
         assert self._file is not None, "only a lock that is held is written"
         with disk_errors(self.path):
-            data = msgspec.json.encode(holder)
+            data = msgspec.json.encode(holder) + b"\n"  # killed before it is cut, the file has more lines
             os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, len(data))
             os.fsync(self._file)
@@ -81,10 +85,7 @@ class RecorderLock:
 
     def _read(self) -> Holder | None:
         assert self._file is not None, "only an open lock is read"
-        try:
-            return msgspec.json.decode(os.pread(self._file, 4096, 0), type=Holder)
-        except msgspec.MsgspecError:
-            return None  # new, or torn by a power loss: the journal itself says which session was last
+        return _decode(os.pread(self._file, 4096, 0))
 
     def _held(self) -> LockHeld:
         holder = self._read()
@@ -102,6 +103,13 @@ class RecorderLock:
 def read_holder(path: Path) -> Holder | None:
     """Read who holds a lock or held it last; None if nobody did, or the note was torn by a power loss."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
-    except (FileNotFoundError, UnicodeDecodeError, msgspec.MsgspecError):
+        return _decode(path.read_bytes())
+    except FileNotFoundError:
         return None
+
+
+def _decode(content: bytes) -> Holder | None:
+    try:
+        return msgspec.json.decode(content.partition(b"\n")[0], type=Holder)
+    except (UnicodeDecodeError, msgspec.MsgspecError):
+        return None  # new, or torn by a power loss: the journal itself says which session was last

@@ -27,7 +27,7 @@ from recorder.capture.plan import plan_streams
 from recorder.capture.settings import CaptureSettings
 from recorder.capture.status import Status
 from recorder.disk import disk_errors, sync_folder, sync_path
-from recorder.errors import ArchiveError, LockHeld, RecorderError
+from recorder.errors import ArchiveError, DiskError, LockHeld, RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, CAPTURE, MAINTENANCE, Holder, RecorderLock
 from recorder.protocol.days import DayBoundary
@@ -73,7 +73,12 @@ async def record(
         place = Place(layout.root, layout.boundary, layout.journal(name), session, last)
         capture = Capture(settings, place, streams)
         ready(capture)
-        return await capture.run(stop_at=stop_at, watch=watch)
+        try:
+            return await capture.run(stop_at=stop_at, watch=watch)
+        except DiskError as exc:
+            with suppress(DiskError):  # the disk that failed the journal may fail this too
+                lock.write(Holder(os.getpid(), session, failed=str(exc)))
+            raise
     finally:
         lock.release()
 

@@ -58,6 +58,7 @@ from kills import (
     settings,
     strays,
 )
+from power import survivors
 
 from recorder.archive.archiver import Archiver
 from recorder.archive.layout import make_layout, open_layout
@@ -540,6 +541,52 @@ def test_a_power_loss_takes_the_end_of_the_last_segment(
 
     assert sorted(kept) == kept
     assert 0 == kept[0] < kept[-1] < len(recorded.clean.frames)
+
+
+@pytest.mark.parametrize("kill_at", passes("archiver"))
+def test_a_power_loss_amid_a_commit_loses_no_frame(tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str) -> None:
+    """Everything that no sync had made safe is gone, renames and removals undone; the next archiver mends it."""
+    data, shadow = dead.copy(tmp_path), tmp_path / "shadow"
+    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at, shadow=str(shadow))
+    left = survivors(data, shadow, tmp_path / "left")
+
+    assert dead.clean.frames == on_disk(left)
+    assert_readable(left, dead.clean.frames, kill_at)
+    flush(open_layout(left), tell=lambda _news: None)
+    assert_sound(left, dead.clean, kill_at)
+
+
+@pytest.mark.parametrize("kill_at", passes("compact"))
+def test_a_power_loss_amid_a_compaction_loses_no_frame(
+    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str
+) -> None:
+    """The same, with folders exchanged or names replaced one by one."""
+    data, shadow, exchange = parts.copy(tmp_path), tmp_path / "shadow", not kill_at.startswith("replace.file")
+    if kill_at == "compaction.superseded":
+        forge.run("compact", data, kill_at="replace.file_moved", exchange=False)
+    died = forge.run("compact", data, kill_at=kill_at, exchange=exchange, shadow=str(shadow))
+    assert -signal.SIGKILL == died, kill_at
+    left = survivors(data, shadow, tmp_path / "left")
+
+    assert_readable(left, parts.clean.frames, kill_at)
+    assert 0 == forge.run("compact", left, exchange=exchange), forge.printed()
+    assert_sound(left, parts.clean, kill_at)
+
+
+@pytest.mark.parametrize("kill_at", steps("repair"))
+def test_a_power_loss_amid_a_repair_loses_nothing_that_is_whole(
+    tmp_path: Path, forge: Forge, wounded: Prepared, kill_at: str
+) -> None:
+    """The next repair does it again, and what it noted before it changed anything is known."""
+    data, shadow = wounded.copy(tmp_path), tmp_path / "shadow"
+    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at, shadow=str(shadow)), kill_at
+    left = survivors(data, shadow, tmp_path / "left")
+    assert 0 == forge.run("repair", left), forge.printed()
+    flush(open_layout(left), tell=lambda _news: None)
+
+    assert wounded.clean.frames == on_disk(left)
+    assert_readable(left, wounded.clean.frames, kill_at)
+    assert [] == verify(open_layout(left), load_topics(), done=lambda _frames: None).problems
 
 
 def ends_of_records(segment: bytes) -> list[int]:

@@ -11,7 +11,7 @@ from conftest import SESSION, Script, archive, gateway_with, in_loop, quotes, re
 from recorder import recording as module
 from recorder.archive.catalog import is_taken
 from recorder.archive.layout import Layout
-from recorder.lock import CAPTURE, Holder, RecorderLock
+from recorder.lock import CAPTURE, Holder, RecorderLock, read_holder
 
 
 @pytest.mark.parametrize("where", ["lock", "journal", "parts"])
@@ -46,3 +46,18 @@ async def test_two_recorders_that_draw_the_same_letters_in_one_second_get_two_na
         vars(module)["new_session"] = kept
 
     assert ["20261120T120000aaaa", "20261120T120000bbbb"] == [outcome.session for outcome in outcomes]
+
+
+def test_a_note_that_was_not_cut_to_its_length_is_still_read(layout: Layout) -> None:
+    """Its writer was killed over a longer note; else the next session might take the name of the one before."""
+    lock = RecorderLock(layout.journal("other"), CAPTURE, root=layout.root)
+    lock.acquire()
+    lock.write(Holder(1, SESSION, failed="a long note"))
+    longer = lock.path.read_bytes()
+    lock.write(Holder(1, SESSION))
+    shorter = lock.path.read_bytes()
+    lock.path.write_bytes(shorter + longer[len(shorter) :])
+    lock.release()
+
+    assert len(shorter) < len(longer)
+    assert Holder(1, SESSION) == read_holder(lock.path)
