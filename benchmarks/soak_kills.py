@@ -3,9 +3,11 @@
     python benchmarks/soak_kills.py [--for 1h] [--rate 2000] [--seed N]
 
 A gateway sends numbered quotes and logs what it sent, and when. A round is a kill: of the capture, of its archiver, of
-both, or a power loss (what the journal had not synced is cut off). After each, what is on disk is held against the log;
-after every ten, the archive against a clean run over the same frames, and a new archive is begun. Ends with exit code 1
-if a frame was lost that was sent earlier than the window before a kill.
+both, or a power loss (what the journal had not synced is cut off). After each, what is on disk is held against the log.
+After every ten the archive is held against a clean run over the same frames; then a segment of a copy is damaged and
+repaired, and the archive compacted, with kills in between, and verified. Then a new archive is begun. Prints a line an
+archive and figures at the end; exit code 1 if a frame was lost that was sent earlier than the window before a kill, or
+if anything else was found.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import asyncio
 import json
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -23,10 +26,22 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from forge import Forge, forging
-from kills import KINDS, SLACK, SYNC_EVERY, WRITE_WITHIN, Round, Rounds, Sender
+from kills import KINDS, SLACK, SYNC_EVERY, WRITE_WITHIN, Frames, Round, Rounds, Sender, on_disk
 
+from recorder.archive.layout import Layout, make_layout
+from recorder.archive.verify import verify
 from recorder.cli.durations import parse_duration
+from recorder.protocol.days import DayBoundary
+from recorder.protocol.segment import (
+    Header,
+    code_of,
+    encode_batch,
+    encode_end,
+    encode_header,
+    segment_name,
+)
 from recorder.protocol.server_session import Rules
+from recorder.protocol.topics import load_topics
 from recorder.replay.gateway import serve
 
 PER_ARCHIVE = 10
@@ -39,7 +54,54 @@ async def one_archive(forge: Forge, folder: Path, *, rate: int, chance: random.R
         sender.tap(gateway)
         rounds = Rounds(forge, folder / "data", gateway, sender, chance)
         killed = [await rounds.kill_one(chance.choice(KINDS)) for _ in range(PER_ARCHIVE)]
-        return [*killed, await rounds.finish(folder / "clean")]
+        done = [*killed, await rounds.finish(folder / "clean")]
+    await asyncio.to_thread(maintain, forge, folder, rounds.frames, chance)
+    return done
+
+
+COMPACTION = ("compaction.part", "compaction.topic", "replace.before", "replace.swapped", "replace.synced")
+REPAIR = ("repair.kept", "repair.noted", "repair.published", "repair.done")
+
+
+def maintain(forge: Forge, folder: Path, frames: Frames, chance: random.Random) -> None:
+    """Compact the archive, and repair a journal that is damaged, each killed once; check that no frame is lost."""
+    data = folder / "data"
+    assert forge.run("compact", data, kill_at=chance.choice(COMPACTION)) in (0, -signal.SIGKILL), forge.printed()
+    assert forge.run("compact", data) == 0, forge.printed()
+    assert frames == on_disk(data), "a compaction changed frames"
+    journal = make_layout(folder / "journal", DayBoundary("00:00 UTC"))
+    path = journaled(journal, frames)
+    content = bytearray(path.read_bytes())
+    content[chance.randrange(200, len(content))] ^= 1 << chance.randrange(8)
+    path.write_bytes(content)
+    assert forge.run("repair", journal.root, kill_at=chance.choice(REPAIR)) in (0, -signal.SIGKILL), forge.printed()
+    assert forge.run("repair", journal.root) == 0, forge.printed()
+    assert forge.run("flush", journal.root) == 0, forge.printed()
+    found, report = on_disk(journal.root), verify(journal, load_topics(), done=lambda _frames: None)
+    lost = sum(hole.last - hole.first + 1 for hole in report.holes)
+    assert found.items() <= frames.items(), "a repair made frames up"
+    assert report.problems == [], report.problems
+    assert lost <= BATCH, f"one flipped bit cost {lost} frames"
+
+
+BATCH = 64
+
+
+def journaled(layout: Layout, frames: Frames) -> Path:
+    """Write the frames of the first session as a segment of small records; give its path."""
+    session = min(session for session, _ in frames)  # it names no predecessor
+    own = [frames[key] for key in sorted(frames) if key[0] == session]
+    date = layout.boundary.day_of(own[0].ts_recv).date.isoformat()
+    own = [one for one in own if layout.boundary.day_of(one.ts_recv).date.isoformat() == date]
+    records = [encode_header(Header(recorder="main", session=session, first_seq=0, date=date))]
+    for begin in range(0, len(own), BATCH):
+        some = own[begin : begin + BATCH]
+        columns = zip(*((one.ts_recv, one.conn, code_of(one.kind, one.op), one.data) for one in some), strict=True)
+        records.append(encode_batch(begin, *columns))
+    path = layout.journal("main") / segment_name(session, 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"".join([*records, encode_end(len(own) - 1)]))
+    return path
 
 
 def oldest(found: list[Round], *, power: bool) -> float:
@@ -74,7 +136,8 @@ def main() -> None:
         "oldest_lost_ms": {"kill": oldest(found, power=False), "power loss": oldest(found, power=True)},
         "window_ms": {"kill": WRITE_WITHIN * 1000, "power loss": SYNC_EVERY * 1000},
         "longest_grant_ms": round(1000 * max(one.allowed for one in found)),
-        "archives_verified_without_problems": archives,
+        "archives_compacted_and_verified_without_problems": archives,
+        "journals_damaged_and_repaired": archives,
     }
     print(json.dumps(figures, indent=2))
     sys.exit(1 if figures["lost_beyond_the_window"] else 0)

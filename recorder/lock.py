@@ -60,14 +60,6 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def read_holder(path: Path) -> Holder | None:
-    """Read who holds a lock or held it last; None if nobody has yet."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Holder)
-    except (FileNotFoundError, msgspec.MsgspecError):
-        return None  # never held, or torn by a power loss
-
-
 class RecorderLock:
     """A lock of a recorder's journal folder. The operating system lets it go when its process ends, however it ends.
 
@@ -100,7 +92,7 @@ class RecorderLock:
         """Say who holds it."""
         assert self._file is not None, "only a lock that is held is written"
         with disk_errors(self.path):
-            data = msgspec.json.encode(holder)
+            data = msgspec.json.encode(holder) + b"\n"  # killed before it is cut, the file has more lines
             os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, len(data))
             os.fsync(self._file)
@@ -122,10 +114,7 @@ class RecorderLock:
 
     def _read(self) -> Holder | None:
         assert self._file is not None, "only an open lock is read"
-        try:
-            return msgspec.json.decode(os.pread(self._file, 4096, 0), type=Holder)
-        except msgspec.MsgspecError:
-            return None  # new, or torn by a power loss: the journal itself says which session was last
+        return _decode(os.pread(self._file, 4096, 0))
 
     def _held(self) -> LockHeld:
         holder = self._read()
@@ -138,3 +127,18 @@ class RecorderLock:
             f"recorder {self.path.parent.name!r} is in use: {who}{session} holds {self.path}",
             hint=f"stop that {what}, or give this one another name with --name",
         )
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Read who holds a lock or held it last; None if nobody did, or the note was torn by a power loss."""
+    try:
+        return _decode(path.read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _decode(content: bytes) -> Holder | None:
+    try:
+        return msgspec.json.decode(content.partition(b"\n")[0], type=Holder)
+    except (UnicodeDecodeError, msgspec.MsgspecError):
+        return None  # new, or torn by a power loss: the journal itself says which session was last

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from recorder.archive.archiver import Archiver, Torn
-from recorder.archive.catalog import last_frame
+from recorder.archive.catalog import is_taken, last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
 from recorder.archive.ending import find_ending
+from recorder.archive.holes import REPAIR
+from recorder.archive.journal_repair import Repaired, note_missing, repair_journal
 from recorder.archive.layout import Layout, make_layout
+from recorder.archive.names import names_lock
 from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.repair import set_aside
 from recorder.archive.verify import Report, verify
@@ -64,13 +67,16 @@ async def record(
         lock.acquire(wait=MOMENT)
         _sync_left(layout, name)
         point("record.synced")
-        last = last_frame(layout, name)
         noted = lock.previous.session if lock.previous is not None else None
+        last = last_frame(layout, name, noted=noted)
         known = [session for session in (noted, last and last[0]) if session]
-        session = new_session(datetime.now(UTC), after=max(known, default=None))
-        point("record.lock")
         failure = lock.previous.failure if lock.previous is not None else None
-        lock.write(Holder(os.getpid(), session, failure=failure))
+        with names_lock(layout):  # so that no two recorders give their sessions one name
+            session = new_session(datetime.now(UTC), after=max(known, default=None))
+            while is_taken(layout, session):
+                session = new_session(datetime.now(UTC), after=max(known, default=None))
+            point("record.lock")
+            lock.write(Holder(os.getpid(), session, failure=failure))
         point("record.locked")
         ending = None if last is None else find_ending(layout, name, last[0], failure=failure)
         place = Place(layout.root, layout.boundary, layout.journal(name), session, last, ending)
@@ -175,16 +181,22 @@ def compact_finished(layout: Layout, *, before: str | None, done: Callable[[int]
 
 def verify_archive(
     layout: Layout, topics: Topics, *, rederive: bool, repair: bool, done: Callable[[int], None]
-) -> tuple[Report, list[Path]]:
+) -> tuple[Report, Repaired]:
     """Verify an archive, and with `repair` set aside what is damaged or foreign; give where that is now.
 
-    Only a repair changes something, and needs the archive for itself: `LockHeld` if another maintenance runs.
+    A repair also notes what is lost for good (`holes.jsonl`), so that archiving and reading go on behind it. Only a
+    repair changes something, and no other maintenance may run: `LockHeld`. A capture may.
     """
     if not repair:
-        return verify(layout, topics, rederive=rederive, done=done), []
+        return verify(layout, topics, rederive=rederive, done=done), Repaired([], [])
     with _maintenance(layout):
         report = verify(layout, topics, rederive=rederive, done=done)
-        return report, set_aside(layout, report.problems)
+        moved = set_aside(layout, report.problems)
+        repaired = repair_journal(layout)
+        holes = [*repaired.holes, *note_missing(layout, moved)]
+        if (tmp := layout.root / ".tmp" / REPAIR).exists():
+            shutil.rmtree(tmp)
+        return report, Repaired([*moved, *repaired.moved], holes)
 
 
 def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:

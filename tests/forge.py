@@ -1,7 +1,8 @@
 """The forge: processes of the recorder, forked from one that has imported it, so that each starts in milliseconds.
 
 A process that is forged runs the recorder's own functions and dies by the signals it is sent or sends itself. It can be
-told to log what it synced and to do without the exchange of folders, which some file systems cannot.
+told to log what it synced, to do without the exchange of folders, which some file systems cannot, and to note all syncs
+for a simulated power loss.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from power import track
 
 from recorder import faults, recording
 from recorder.archive import replacement
@@ -27,7 +29,7 @@ from recorder.capture import archiver_process, journal
 from recorder.capture.settings import CaptureSettings
 from recorder.disk import sync_file, sync_path
 from recorder.protocol.topics import load_topics
-from recorder.recording import compact_finished, flush, rebuild_topic, record
+from recorder.recording import compact_finished, flush, rebuild_topic, record, verify_archive
 
 ROOT = Path(__file__).parent.parent
 
@@ -112,7 +114,17 @@ def _rebuild(data: Path, *, topic: str) -> None:
     rebuild_topic(open_layout(data), topics, topics[topic], done=lambda _frames: None)
 
 
-WORK: dict[str, Callable[..., None]] = {"capture": _capture, "flush": _flush, "compact": _compact, "rebuild": _rebuild}
+def _repair(data: Path) -> None:
+    verify_archive(open_layout(data), load_topics(), rederive=False, repair=True, done=lambda _frames: None)
+
+
+WORK: dict[str, Callable[..., None]] = {
+    "capture": _capture,
+    "flush": _flush,
+    "compact": _compact,
+    "rebuild": _rebuild,
+    "repair": _repair,
+}
 
 
 def _log_syncs(path: str) -> None:
@@ -145,6 +157,8 @@ def _work(do: str, data: str, log: str, variables: dict[str, str], **options: An
     vars(archiver_process)["_PAUSES"] = (0.05,) * 100
     if not options.pop("exchange", True):
         vars(replacement)["_renameat2"] = None
+    if shadow := options.pop("shadow", None):
+        track(Path(data), Path(shadow))
     if syncs := options.pop("syncs", None):
         _log_syncs(syncs)
     try:

@@ -56,19 +56,22 @@ from kills import (
     kill,
     on_disk,
     settings,
+    strays,
 )
+from power import survivors
 
 from recorder.archive.archiver import Archiver
 from recorder.archive.layout import make_layout, open_layout
 from recorder.archive.verify import verify
+from recorder.lock import MAINTENANCE, RecorderLock
 from recorder.protocol.days import DayBoundary
-from recorder.protocol.segment import Scan
+from recorder.protocol.segment import Header, Scan, code_of, encode_batch, encode_end, encode_header
 from recorder.protocol.topics import Topics, load_topics
 from recorder.recording import flush
 from recorder.replay.gateway import Gateway, serve
 
 POINT = re.compile(r'\bpoint\("([^"]+)"\)')
-ROW = re.compile(r"^\| `([a-z_.]+)` \| (capture|archiver|compact|rebuild|compact, rebuild) \|", re.MULTILINE)
+ROW = re.compile(r"^\| `([a-z_.]+)` \| (capture|archiver|compact|rebuild|compact, rebuild|repair) \|", re.MULTILINE)
 MATRIX = ROW.findall((ROOT / "docs" / "durability.md").read_text("utf-8"))
 
 
@@ -271,6 +274,75 @@ def test_a_rebuild_is_killed_and_the_next_goes_on(
     assert_sound(data, underived.clean, kill_at)
 
 
+def test_the_next_archiver_clears_what_a_killed_compaction_left(tmp_path: Path, forge: Forge, parts: Prepared) -> None:
+    """Nothing temporary stays behind a restart; what a compaction that runs is at is let alone."""
+    data = parts.copy(tmp_path)
+    assert -signal.SIGKILL == forge.run("compact", data, kill_at="compaction.part")
+    assert [] != strays(data)
+    lock = RecorderLock(data / "journal", MAINTENANCE, root=data)
+    lock.acquire()
+    flush(open_layout(data), tell=lambda _news: None)
+    beside = strays(data)
+    lock.release()
+    flush(open_layout(data), tell=lambda _news: None)
+
+    assert [] != beside
+    assert [] == strays(data)
+    assert_sound(data, parts.clean, "cleared")
+
+
+# ------------------------------------------------------------------ a repair
+
+
+@pytest.fixture(scope="session")
+def wounded(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """Prepare a dead session with damage of each kind: amid a segment, a whole segment, a part; and one behind it."""
+    folder = tmp_path_factory.mktemp("wounded")
+    layout = make_layout(folder / "data", DayBoundary("00:00 UTC"))
+    frames = session(NOON)
+    write_session(layout, frames, session=FIRST, rotations=(4,))
+    archive(layout)
+    later = session(NOON + DAY // 24, (FIRST, COUNT - 1))
+    paths = write_session(layout, later, session=SECOND, rotations=CUTS)
+    write_session(layout, session(NOON + DAY, (SECOND, COUNT - 1)), session=THIRD)
+    lost = {(FIRST, seq) for seq in range(4)} | {(SECOND, seq) for seq in (2, 3, *range(6, 13))}
+    whole = on_disk(layout.root)
+    cut(min(layout.frames("2026-11-20").iterdir()), 100)
+    header = encode_header(Header(recorder="main", session=SECOND, first_seq=0, date="2026-11-20"))
+    records = [encode_batch(n, [f.ts], [0], [code_of(f.kind, f.op)], [f.data]) for n, f in enumerate(later[:6])]
+    records[2] = records[2][:-1] + b"~"
+    records[3] = bytes(len(records[3]))
+    paths[0].write_bytes(b"".join([header, *records, encode_end(5)]))
+    paths[1].write_bytes(bytes(paths[1].stat().st_size))
+    return Prepared(layout.root, Clean({key: frame for key, frame in whole.items() if key not in lost}, {}, ""))
+
+
+@pytest.mark.parametrize("kill_at", [*steps("repair"), "repair.moved:2", "repair.published:2", "repair.kept:2"])
+def test_a_repair_is_killed_and_the_next_does_the_rest(
+    tmp_path: Path, forge: Forge, wounded: Prepared, kill_at: str
+) -> None:
+    """Every frame that is whole gets into the archive once; what is lost is a known hole, and nothing else is."""
+    data = wounded.copy(tmp_path)
+    layout = open_layout(data)
+    before = {path.read_bytes() for path in data.rglob("*") if path.is_file() and path.suffix in (".seg", ".parquet")}
+
+    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at), kill_at
+    assert 0 == forge.run("repair", data), forge.printed()
+    assert_readable(data, wounded.clean.frames, kill_at)
+    kept = {path.read_bytes() for path in data.rglob("*") if path.is_file()}
+    flush(layout, tell=lambda _news: None)
+    report = verify(layout, load_topics(), rederive=True, done=lambda _frames: None)
+    assert before <= kept
+    assert wounded.clean.frames == on_disk(data)
+    assert_readable(data, wounded.clean.frames, kill_at)
+    assert [] == report.problems
+    lost = {(one.session, seq) for one in report.holes for seq in range(one.first, one.last + 1)}
+    assert {(FIRST, 0), (SECOND, 2)} < lost
+    assert not lost & wounded.clean.frames.keys()
+    assert 3 * COUNT == len(lost) + len(wounded.clean.frames)
+    assert [] == strays(data)
+
+
 # ------------------------------------------------------------------ a capture that runs
 
 
@@ -469,6 +541,52 @@ def test_a_power_loss_takes_the_end_of_the_last_segment(
 
     assert sorted(kept) == kept
     assert 0 == kept[0] < kept[-1] < len(recorded.clean.frames)
+
+
+@pytest.mark.parametrize("kill_at", passes("archiver"))
+def test_a_power_loss_amid_a_commit_loses_no_frame(tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str) -> None:
+    """Everything that no sync had made safe is gone, renames and removals undone; the next archiver mends it."""
+    data, shadow = dead.copy(tmp_path), tmp_path / "shadow"
+    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at, shadow=str(shadow))
+    left = survivors(data, shadow, tmp_path / "left")
+
+    assert dead.clean.frames == on_disk(left)
+    assert_readable(left, dead.clean.frames, kill_at)
+    flush(open_layout(left), tell=lambda _news: None)
+    assert_sound(left, dead.clean, kill_at)
+
+
+@pytest.mark.parametrize("kill_at", passes("compact"))
+def test_a_power_loss_amid_a_compaction_loses_no_frame(
+    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str
+) -> None:
+    """The same, with folders exchanged or names replaced one by one."""
+    data, shadow, exchange = parts.copy(tmp_path), tmp_path / "shadow", not kill_at.startswith("replace.file")
+    if kill_at == "compaction.superseded":
+        forge.run("compact", data, kill_at="replace.file_moved", exchange=False)
+    died = forge.run("compact", data, kill_at=kill_at, exchange=exchange, shadow=str(shadow))
+    assert -signal.SIGKILL == died, kill_at
+    left = survivors(data, shadow, tmp_path / "left")
+
+    assert_readable(left, parts.clean.frames, kill_at)
+    assert 0 == forge.run("compact", left, exchange=exchange), forge.printed()
+    assert_sound(left, parts.clean, kill_at)
+
+
+@pytest.mark.parametrize("kill_at", steps("repair"))
+def test_a_power_loss_amid_a_repair_loses_nothing_that_is_whole(
+    tmp_path: Path, forge: Forge, wounded: Prepared, kill_at: str
+) -> None:
+    """The next repair does it again, and what it noted before it changed anything is known."""
+    data, shadow = wounded.copy(tmp_path), tmp_path / "shadow"
+    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at, shadow=str(shadow)), kill_at
+    left = survivors(data, shadow, tmp_path / "left")
+    assert 0 == forge.run("repair", left), forge.printed()
+    flush(open_layout(left), tell=lambda _news: None)
+
+    assert wounded.clean.frames == on_disk(left)
+    assert_readable(left, wounded.clean.frames, kill_at)
+    assert [] == verify(open_layout(left), load_topics(), done=lambda _frames: None).problems
 
 
 def ends_of_records(segment: bytes) -> list[int]:

@@ -32,7 +32,7 @@ from conftest import (
 
 import recorder
 from recorder.archive.layout import open_layout
-from recorder.lock import ARCHIVER
+from recorder.lock import ARCHIVER, CAPTURE
 from recorder.recording import flush
 from recorder.replay.gateway import Gateway
 
@@ -393,6 +393,7 @@ async def test_a_full_disk_ends_the_capture_at_once_with_exit_1(tmp_path: Path) 
     assert "File too large" in last[0]
     assert last[1].startswith("try: free or replace the disk")
     assert "Traceback" not in ended.err
+    assert "File too large" in json.loads((tmp_path / "data" / "journal" / "main" / CAPTURE).read_bytes())["failed"]
     assert len(recorded) > 500
     assert sent[: len(recorded)] == recorded
     assert_whole(tmp_path)

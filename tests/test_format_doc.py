@@ -14,6 +14,7 @@ import pytest
 from conftest import AAPL, IBM, ROOT, archive, quotes, write_session
 
 from recorder.archive.commit import Commit
+from recorder.archive.holes import Hole
 from recorder.archive.layout import FORMAT, Layout
 from recorder.lock import Holder
 from recorder.protocol.digest import ContentDigest
@@ -123,6 +124,11 @@ def test_the_columns_that_all_typed_parts_have_are_on_the_page(topics: Topics) -
 def test_every_key_of_a_commit_is_on_the_page() -> None:
     """A key more, or one that is gone, changes the page."""
     assert names(" ".join(row[0] for row in table("commit"))) == list(Commit.__struct_fields__)
+
+
+def test_every_key_of_a_hole_is_on_the_page() -> None:
+    """The ledger and other programs read them."""
+    assert names(" ".join(row[0] for row in table("hole"))) == list(Hole.__struct_fields__)
 
 
 def test_every_mark_and_every_key_of_a_lock_is_on_the_page() -> None:

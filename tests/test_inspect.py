@@ -338,3 +338,23 @@ def test_parts_that_vanish_again_and_again_are_damage(
     with pytest.raises(Damaged, match="part: the file is missing"):
         take_inventory(layout, topics)
     assert len(tries) > 5
+
+
+def test_a_bit_of_a_footer_never_ends_the_process(layout: Layout, topics: Topics) -> None:
+    """Flipped in turn: the inventory is taken or says what is damaged, and Parquet's reader aborts on none."""
+    write_session(layout, quotes(3))
+    archive(layout)
+    (path,) = (layout.root / "market_data").rglob("*.parquet")
+    content = path.read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    said = 0
+    for place in range(footer, len(content), 17):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            take_inventory(layout, topics)
+        except Damaged:
+            said += 1
+
+    assert said > 10

@@ -28,9 +28,8 @@ from conftest import (
     write_session,
 )
 
-from recorder.archive.journal import SegmentReader
+from recorder.archive.journal import SegmentReader, has_end
 from recorder.archive.layout import Layout, make_layout
-from recorder.archive.pieces import has_end
 from recorder.capture.journal import Journal, Limits
 from recorder.disk import make_folder
 from recorder.errors import DiskError

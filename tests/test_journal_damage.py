@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import END_RECORD, NOON, SESSION, Given, archive, commits, cut, frames_of, quotes, write_session
+from conftest import END_RECORD, NOON, ROOT, SESSION, Given, archive, commits, cut, frames_of, quotes, write_session
 
+from recorder.archive.journal_repair import repair_journal
 from recorder.archive.layout import Layout, make_layout, open_layout
 from recorder.archive.pieces import frame_batches, list_pieces
 from recorder.archive.verify import verify
@@ -19,6 +21,8 @@ from recorder.protocol.topics import load_topics
 
 GIVEN = [Given(NOON + number, b"%d" % number) for number in range(5)]
 TOPICS = load_topics()
+RECORDS = [[0, 1], [2], [3, 4]]
+"""The frames of each record of the segment that `batches` writes."""
 Damage = Callable[[Path], object]
 
 
@@ -26,8 +30,8 @@ def batches(path: Path) -> list[int]:
     """Write the frames as a segment of three records of frames; give where records begin, and the end."""
     header = encode_header(Header(recorder="main", session=SESSION, first_seq=0, date="2026-11-20"))
     parts = [header]
-    for first, last in ((0, 2), (2, 3), (3, 5)):
-        rows = GIVEN[first:last]
+    for numbers in RECORDS:
+        first, rows = numbers[0], [GIVEN[number] for number in numbers]
         stamps, codes = [row.ts for row in rows], [0] * len(rows)
         parts.append(encode_batch(first, stamps, codes, codes, [row.data for row in rows]))
     parts.append(encode_end(4))
@@ -86,8 +90,8 @@ def test_a_segment_may_end_at_any_byte(empty: Layout, tmp_path: Path) -> None:
     assert survivors == sorted(survivors)
 
 
-def test_a_flipped_bit_anywhere_leaves_a_prefix(empty: Layout, tmp_path: Path) -> None:
-    """In the only segment of a dead session; readers and verification say that a finished segment is damaged."""
+def test_a_flipped_bit_anywhere_costs_one_record_at_most(empty: Layout, tmp_path: Path) -> None:
+    """In the only segment of a dead session: an error until it is repaired, and then a known hole of that record."""
     archives = broken(empty, tmp_path)
     size = len(next(archives)[2])
     for place in range(0, size, 4):
@@ -99,17 +103,23 @@ def test_a_flipped_bit_anywhere_leaves_a_prefix(empty: Layout, tmp_path: Path) -
             with pytest.raises(Damaged, match=path.name):
                 frames_of(layout.root)
             assert any(path.name in what for what in problems(layout)), place
-        if place == len(MAGIC) - 1:
-            with pytest.raises(Damaged, match="a journal of format"):
+            with pytest.raises(Damaged, match=path.name):
                 archive(layout)
+        if place == len(MAGIC) - 1:
+            assert ([], []) == repair_journal(layout)  # a journal of another version is not ours to repair
             continue
+        noted = repair_journal(layout).holes
         archive(layout)
+        ranges = zip(RECORDS, pairwise(edges[1:]), strict=False)  # the last is the end record's
+        lost = next((rows for rows, (begin, end) in ranges if begin <= place < end), [])
         found = [frame.data for frame in frames_of(layout.root)]
 
-        assert [given.data for given in GIVEN[: len(found)]] == found
+        assert [given.data for number, given in enumerate(GIVEN) if number not in lost] == found, place
+        assert ([[lost[0], lost[-1]]] if lost else []) == [[one.first, one.last] for one in noted], place
         assert [] == layout.segments("main")
-        assert bytes(damaged).endswith(b"".join(path.read_bytes() for path in layout.quarantine.glob("*")))
         assert [] == problems(layout)
+        if place < edges[-2]:
+            assert damaged == (layout.quarantine / "journal" / "main" / path.name).read_bytes()
 
 
 def rewritten(change: Callable[[bytes], bytes]) -> Damage:
@@ -140,7 +150,6 @@ LAST = {
         64,
     ),
     "a length of zero": (rewritten(lambda content: torn(content) + bytes(8)), 5, 8),
-    "no magic": (rewritten(lambda content: b"somethin" + torn(content)[8:]), 0, None),
 }
 """Damage to a dead session's last segment: how, frames that survive, bytes in quarantine (None: the rest)."""
 
@@ -219,3 +228,34 @@ def test_a_segment_that_is_finished_while_it_is_read_is_no_damage(layout: Layout
 
     assert [0, 1, 2] == list(range(first.first_seq, first.last_seq + 1))
     assert [(3, 4)] == [(batch.first_seq, batch.last_seq) for batch in reading]
+
+
+def test_the_documented_table_has_a_row_for_every_case() -> None:
+    """And no other."""
+    page = (ROOT / "docs" / "durability.md").read_text("utf-8").partition("<!-- journal -->\n")[2].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in page.splitlines()[2:]]
+    last = {row[0] for row in rows if row[1] == "last segment"}
+    earlier = {row[0] for row in rows if row[1] in ("earlier segment", "any segment")}
+
+    assert {*LAST, "cut off at any byte", "a flipped bit", "no magic"} == last
+    assert set(EARLIER) == earlier
+
+
+@pytest.mark.parametrize("name", EARLIER)
+def test_an_earlier_segment_is_repaired_as_documented(layout: Layout, name: str) -> None:
+    """What is whole is archived; one of another format waits for the recorder that wrote it."""
+    paths = write_session(layout, [*GIVEN, *quotes(10, start=NOON + 9000)], rotations=(5, 10))
+    EARLIER[name](paths[1])
+    holes = repair_journal(layout).holes
+    if name == "another format":
+        assert ([], paths) == (holes, layout.segments("main"))
+        with pytest.raises(Damaged, match="a journal of format"):
+            archive(layout)
+        return
+    archive(layout)
+    found = [frame.seq for frame in frames_of(layout.root)]
+    lost = [seq for hole in holes for seq in range(hole.first, hole.last + 1)]
+
+    assert sorted([*found, *lost]) == list(range(15))
+    assert set(lost) == (set() if name in ("no end record", "no magic") else set(range(5, 10)))
+    assert [] == problems(layout)

@@ -45,7 +45,7 @@ from recorder.recording import flush
 
 MIDDLE, LAST = "20261121T120000bbbb", "20261122T120000cccc"
 TOPICS: Final = load_topics()
-PAGE: Final = (ROOT / "docs" / "format.md").read_text("utf-8")
+PAGE: Final = (ROOT / "docs" / "durability.md").read_text("utf-8")
 DATE: Final = "date=2026-11-20"
 
 
@@ -122,7 +122,7 @@ def test_a_whole_archive_passes(made: Layout, journaled: Layout) -> None:
 
     assert ([], [], 9, 45, 42) == (report.problems, report.notes, *report[:3])
     assert 45 == counts[-1]
-    assert (0, 0, 0, [], []) == check(journaled)
+    assert (0, 0, 0, [], [], []) == check(journaled)
 
 
 # ------------------------------------------------------------------ kinds of damage
@@ -160,6 +160,11 @@ def edit_commit(path: Path, change: Callable[[dict[str, Any]], Any], *, checked:
     checksum = hashlib.sha256(text).hexdigest().encode() if checked else pq.read_metadata(path).metadata[CHECKSUM]
     metadata = {KEY: text, CHECKSUM: checksum}
     pq.write_table(pq.ParquetFile(path).read().replace_schema_metadata(metadata), path, write_page_checksum=True)
+
+
+def forget_the_commit(path: Path) -> None:
+    """Write a frames part again without its footer."""
+    pq.write_table(pq.ParquetFile(path).read().replace_schema_metadata(None), path, write_page_checksum=True)
 
 
 def flip(path: Path, place: int) -> None:
@@ -280,6 +285,7 @@ PARTS = {
     "a copy of a frames part has the name of fewer frames": Case(
         lambda root: to(narrowed(root / FRAMES), (root / FRAMES).read_bytes()), narrowed(FRAMES)
     ),
+    "a frames part without its commit": on(FRAMES, forget_the_commit),
     "a commit was edited": on(
         FRAMES, lambda path: edit_commit(path, lambda said: said.update(unclaimed=3), checked=False)
     ),
@@ -310,7 +316,7 @@ JOURNAL = {
 
 
 class Told(NamedTuple):
-    """A row of the table in docs/format.md."""
+    """A row of the table in docs/durability.md."""
 
     kinds: set[str]
     names: str
@@ -426,6 +432,15 @@ def test_a_flipped_bit_is_found_or_changes_nothing(whole: Layout, before: dict[s
             assert [before[name] for name in names] == [readers(whole.root)[name]() for name in names], place
 
     assert unseen < 15
+
+
+def test_frames_without_rows_are_no_problem_where_they_have_none(tmp_path: Path) -> None:
+    """An empty list of orders is claimed, and rightly has no row."""
+    layout = make_layout(tmp_path / "data", DayBoundary("00:00 UTC"))
+    write_session(layout, [Given(NOON, started(None), "mark"), Given(NOON + 1, b'{"topic":"sor","args":[]}')])
+    archive(layout)
+
+    assert [] == check(layout).problems
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 1. Segments of a session are taken strictly in order; a session's own order is the only one that matters.
 2. A segment whose frames part exists is committed: it is removed, nothing else.
 3. A torn end is normal in the last segment of a dead session and nowhere else. What follows the last whole record is
-   kept in `quarantine/`.
+   kept in `quarantine/`. Bytes with whole records behind them are damage: that session waits for a repair, others do
+   not.
 4. A build that fails leaves the segment, and the state before it. Trying again is always safe.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +20,15 @@ from recorder.archive.build import Build, SessionState
 from recorder.archive.catalog import FramesPart, foreign_schema, frames_parts, segment_session
 from recorder.archive.commit import Commit
 from recorder.archive.frames_build import add_contents
+from recorder.archive.holes import known_to, read_holes
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
+from recorder.archive.leftovers import clear_leftovers
 from recorder.archive.parts import read_tables
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
+from recorder.protocol.salvage import salvage
 from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic, Topics
 
@@ -69,17 +74,29 @@ class Archiver:
         for path in self._layout.tmp(self._recorder).glob("*"):
             path.unlink()
             point("archiver.tmp_cleared")
+        clear_leftovers(self._layout)
 
     def archive_dead(self, *, live: str | None) -> list[Commit]:
-        """Archive all segments of sessions other than the live one; `Damaged` names the first that cannot be."""
+        """Archive all segments of sessions other than the live one.
+
+        A segment that cannot be archived holds up its own session: the others are done before `Damaged` is raised. It
+        names the first such segment.
+        """
         paths = [path for path in self._layout.segments(self._recorder) if segment_session(path) != live]
-        commits = []
-        for number, path in enumerate(paths):
-            last = number + 1 == len(paths) or segment_session(paths[number + 1]) != segment_session(path)
-            commit = self._archive(path, last=last)
-            if commit is not None:
-                commits.append(commit)
+        commits: list[Commit] = []
+        damaged: list[Damaged] = []
+        for _, own in groupby(paths, key=segment_session):
+            try:
+                commits += self._archive_session(list(own))
+            except Damaged as exc:
+                damaged.append(exc)
+        if damaged:
+            raise damaged[0]
         return commits
+
+    def _archive_session(self, paths: list[Path]) -> list[Commit]:
+        found = (self._archive(path, last=path == paths[-1]) for path in paths)
+        return [commit for commit in found if commit is not None]
 
     def follow(self, live: str, *, everything: bool) -> bool:
         """Take what the live session's first segment has; commit it if it is finished. True if it was committed.
@@ -105,6 +122,11 @@ class Archiver:
                 return True
         return False
 
+    def check_end(self) -> None:
+        """Raise `Damaged` if the session that has stopped has a segment that is damaged, and no torn end."""
+        if self._build is not None and self._build.reader.followed():
+            raise self._build.reader.damage()
+
     @property
     def building(self) -> Build | None:
         """The build that `follow` is at."""
@@ -124,20 +146,21 @@ class Archiver:
             build.take(everything=True)
             if build.reader.finished:
                 return self._finish(build)
-            if not last or build.reader.foreign:
+            if not last or build.reader.foreign or build.reader.followed():
                 raise build.reader.damage()
             return self._finish(build, torn=self._keep_torn(build.reader))
 
     def _begin(self, path: Path) -> Build:
         reader = SegmentReader(path)
         state = self.state(reader.session)
-        if reader.first_seq != state.next_seq:
+        known = known_to(read_holes(self._layout), reader.session, state.next_seq)
+        if not state.next_seq <= reader.first_seq <= known:
             raise Damaged(
                 f"frames {state.next_seq} to {reader.first_seq - 1} of session {reader.session} are missing before it:"
                 " the segment does not follow what is archived",
                 path=path,
                 offset=0,
-                hint="restore the missing segment beside it",
+                hint="restore the missing segment beside it, or let `recorder verify --repair` note the hole",
             )
         return Build(self._layout, reader, topics=self._topics, derived=self._derived, state=state)
 
@@ -210,8 +233,10 @@ class Archiver:
         return state
 
     def _latest_before(self, session: str) -> int:
-        """Find the highest ts_recv of the recorder's earlier sessions."""
+        """Find the highest ts_recv of the recorder's earlier sessions, also of one that damage keeps in the journal."""
+        waiting = [path for path in self._layout.segments(self._recorder) if segment_session(path) < session]
+        latest = max((run.ts_max for path in waiting for run in salvage(path.read_bytes()).runs), default=0)
         for part in reversed(frames_parts(self._layout)):
             if part.name.session < session and part.commit().recorder == self._recorder:
-                return part.commit().latest
-        return 0
+                return max(latest, part.commit().latest)
+        return latest

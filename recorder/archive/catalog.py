@@ -13,6 +13,8 @@ from recorder.archive.commit import Commit, read_commit
 from recorder.archive.layout import Layout, PartName, parse_part_name
 from recorder.archive.parts import read_fingerprint
 from recorder.errors import Damaged
+from recorder.lock import CAPTURE, read_holder
+from recorder.protocol.salvage import salvage
 from recorder.protocol.segment import parse_segment_name
 from recorder.protocol.topics import Topic
 
@@ -69,35 +71,55 @@ def last_part(layout: Layout, session: str) -> FramesPart | None:
     return parts[-1] if parts else None
 
 
-def last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
+def last_frame(layout: Layout, recorder: str, *, noted: str | None = None) -> tuple[str, int] | None:
     """Find a recorder's last session and the last frame of it that is on disk; None if it never recorded.
 
-    The journal is looked at first: while this looks, a segment may become a part, never the other way round.
+    Damage stops nobody from recording: it is for the archiver and `verify` to report. A segment counts as far as its
+    whole records go, or its end record says; a part that cannot be read counts if it is of the session that the
+    recorder's lock `noted`. The journal is looked at first: while this looks, a segment may become a part, never the
+    other way round.
     """
     while True:
         try:
-            return _last_frame(layout, recorder)
+            return _last_frame(layout, recorder, noted)
         except FileNotFoundError:
             continue  # what vanished has become something else
 
 
-def _last_frame(layout: Layout, recorder: str) -> tuple[str, int] | None:
-    from recorder.archive.journal import SegmentReader  # noqa: PLC0415
-
+def _last_frame(layout: Layout, recorder: str, noted: str | None) -> tuple[str, int] | None:
     last: tuple[str, int] | None = None
     for path in reversed(layout.segments(recorder)):
-        reader = SegmentReader(path)
-        for _ in reader.batches():
-            pass
-        if reader.next_seq > 0:  # else its capture was killed before the first frame: there is no such session
-            last = (reader.session, reader.next_seq - 1)
+        named = parse_segment_name(path.name)
+        assert named is not None, "segments are listed by their names"
+        found = salvage(path.read_bytes())
+        seq = max([named[1] - 1, *(run.last for run in found.runs), -1 if found.last_seq is None else found.last_seq])
+        if seq >= 0:  # else its capture was killed before the first frame: there is no such session
+            last = (named[0], seq)
             break
     for part in reversed(frames_parts(layout)):
         if last is not None and part.name.session < last[0]:
             break
-        if part.commit().recorder == recorder:
+        if _is_of(part, recorder, noted):
             return max(last or ("", -1), (part.name.session, part.name.last))
     return last
+
+
+def _is_of(part: FramesPart, recorder: str, noted: str | None) -> bool:
+    try:
+        return part.commit().recorder == recorder
+    except Damaged:
+        return part.name.session == noted
+
+
+def is_taken(layout: Layout, session: str) -> bool:
+    """Say whether some recorder has given a session this name; names of parts have no room for the recorder's."""
+    for recorder in layout.recorders():
+        noted = read_holder(layout.journal(recorder) / CAPTURE)
+        if noted is not None and noted.session == session:
+            return True
+        if any(segment_session(path) == session for path in layout.segments(recorder)):
+            return True
+    return bool(frames_parts(layout, session=session))
 
 
 def typed_parts(layout: Layout, topic: str, date: str, conid: int) -> Iterator[tuple[Path, PartName]]:

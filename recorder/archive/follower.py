@@ -7,6 +7,7 @@ capture died) at once, which is safe at any moment.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -24,7 +25,7 @@ from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import open_layout
 from recorder.archive.reading import Reader, Span
 from recorder.archive.space import daily_growth, free_space
-from recorder.errors import RecorderError
+from recorder.errors import Damaged, RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
 from recorder.protocol.topics import load_topics
@@ -80,12 +81,15 @@ class Follower:
         self._reader = reader
         self._space_at = 0.0
         self._recalled = False
+        self._dead_due = 0.0
+        self._dead_failures = 0
 
     def run(self) -> int:
         """Archive what dead sessions left, then the live one as it grows; give the exit code."""
         while True:
             try:
-                self._archiver.archive_dead(live=self._session)
+                if time.monotonic() >= self._dead_due:
+                    self._archive_dead()
                 if self._turn():
                     return 0
                 self._failures = 0
@@ -93,15 +97,29 @@ class Follower:
                 if self._fail(exc):
                     return 1
 
+    def _archive_dead(self) -> None:
+        """Archive what dead sessions left. One that is damaged is told again and again, and holds up no other."""
+        try:
+            self._archiver.archive_dead(live=self._session)
+        except Damaged as exc:
+            self._parent.tell("problem", what=str(exc), hint=exc.hint)
+            self._dead_due = time.monotonic() + _RETRY[min(self._dead_failures, len(_RETRY) - 1)]
+            self._dead_failures += 1
+        else:
+            self._dead_due, self._dead_failures = math.inf, 0  # no other session can die while this one lives
+
     def _turn(self) -> bool:
         """Do what there is to do; True when all is archived and the capture has stopped."""
         stopping = self._parent.stopping  # asked before looking, so that nothing can come in between
         due = time.monotonic() - self._reported >= _REPORT_EVERY
         if self._archiver.follow(self._session, everything=due):
+            if self._dead_failures:
+                self._dead_due = 0.0  # the capture takes a commit for a sign that all is well
             return False
         if due:
             self._report()
         if stopping:
+            self._archiver.check_end()
             contents = self._archiver.state(self._session).contents.values()
             self._parent.tell(
                 "done", digests={each.topic: {"frames": each.count, "digest": each.hexdigest()} for each in contents}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +11,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recorder.archive.catalog import typed_parts
-from recorder.archive.commit import Commit
+from recorder.archive.commit import Commit, damage
 from recorder.archive.covered import Coverage, covers
 from recorder.archive.layout import Layout, PartName
+from recorder.archive.parts import read_tables
 from recorder.archive.pieces import Piece
-from recorder.errors import Damaged
 from recorder.types import Frame
 
 
@@ -80,18 +79,25 @@ class Partitions:
         """Give the lowest and highest ts_recv of each row group of the parts that hold a commit's rows."""
         for part in self._parts.get(topic, []):
             if part.date == commit.date and covers(part.name, commit):
-                with _damage(part.path):
-                    metadata = pq.read_metadata(part.path)
-                column = metadata.schema.names.index("ts_recv")
-                for number in range(metadata.num_row_groups):
-                    statistics = metadata.row_group(number).column(column).statistics
-                    yield int(statistics.min_raw), int(statistics.max_raw)
+                yield from _bounds(part.path)
+
+
+def _bounds(path: Path) -> Iterator[tuple[int, int]]:
+    """Give the lowest and highest ts_recv of a part's row groups.
+
+    Out of the rows, not of the statistics in the footer: for some flipped bits in those, Parquet's reader ends the
+    process.
+    """
+    with damage(path):
+        for table in read_tables(path, schema=None, columns=["ts_recv"]):
+            found = pc.min_max(table["ts_recv"].cast(pa.int64())).as_py()
+            yield found["min"], found["max"]
 
 
 def unclaimed_frames(piece: Piece, *, most: int) -> list[Frame]:
     """Read the first few frames of a part that were received and that no topic claims, a row group at a time."""
     found: list[Frame] = []
-    with _damage(piece.path):
+    with damage(piece.path):
         file = pq.ParquetFile(piece.path, page_checksum_verification=True)
         for number in range(file.metadata.num_row_groups):
             heads = file.read_row_group(number, columns=["kind", "topic"])
@@ -105,13 +111,3 @@ def unclaimed_frames(piece: Piece, *, most: int) -> list[Frame]:
             if len(found) == most:
                 break
     return found
-
-
-@contextmanager
-def _damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (pa.ArrowInvalid, OSError) as exc:
-        if isinstance(exc, FileNotFoundError):
-            raise
-        raise Damaged(f"the part cannot be read ({exc})", path=path, offset=0, hint="restore it from a copy") from exc

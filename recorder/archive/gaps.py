@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 import pyarrow as pa
 
+from recorder.archive.holes import read_holes
 from recorder.archive.pieces import Piece, frame_batches, list_pieces
-from recorder.archive.reading import Reader, Span
+from recorder.archive.reading import Reader, Span, begin
 from recorder.errors import GapError
 from recorder.protocol.ledger import INFORMATION, Gap, Ledger
 
@@ -82,7 +84,7 @@ def _of_recorder(reader: Reader, recorder: str, conids: Collection[int] | None, 
         still_open = list(_open(reader, recorder))
         closed = list(_closed(reader, recorder, conids, span))
         if still_open == list(_open(reader, recorder)):
-            return [*closed, *still_open]
+            return [*closed, *still_open, *_of_holes(reader, recorder)]
 
 
 def _closed(reader: Reader, recorder: str, conids: Collection[int] | None, span: Span) -> Iterator[GapRow]:
@@ -116,6 +118,32 @@ def _open(reader: Reader, recorder: str) -> Iterator[GapRow]:
         break
     for gap in gaps:
         yield GapRow(recorder, own[-1].session, gap.topic, gap.conid, gap.start, None, gap.cause, gap.evidence)
+
+
+def _of_holes(reader: Reader, recorder: str) -> Iterator[GapRow]:
+    """Give the gaps that damage made: of every hole that a repair noted, one for each topic that was recorded.
+
+    They are in no mark: what was lost was found long after. One whose frames are there again is none.
+    """
+    holes = [hole for hole in read_holes(reader.layout) if hole.recorder == recorder]
+    if not holes:
+        return
+    while True:
+        pieces = list_pieces(reader.layout).get(recorder, [])
+        with suppress(FileNotFoundError):  # a segment became a part meanwhile
+            later = [(piece.session, begin(piece)) for piece in pieces]
+            break
+    commits = [piece.commit for piece in pieces if piece.commit is not None]
+    claimed = {name for commit in commits for name, count in commit.claimed.items() if count}
+    topics = [topic.name for topic in reader.topics if topic.subscription is not None and topic.name in claimed]
+    for hole in holes:
+        if any(one.session == hole.session and one.first <= hole.first and hole.last <= one.last for one in commits):
+            continue
+        following = min((stamp for session, stamp in later if session > hole.session), default=hole.acknowledged)
+        end = following if hole.end is None else hole.end
+        start = end if hole.start is None else hole.start
+        for topic in topics:
+            yield GapRow(recorder, hole.session, topic, None, start, max(start, end), "journal_damaged", str(hole))
 
 
 def open_gaps(pieces: list[Piece]) -> tuple[Gap, ...]:

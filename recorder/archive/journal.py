@@ -8,9 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from recorder.errors import Damaged
-from recorder.protocol.segment import MAGIC, Bad, FrameBatch, Header, Scan, parse_segment_name
+from recorder.protocol.salvage import next_record
+from recorder.protocol.segment import MAGIC, Bad, FrameBatch, Header, Scan, encode_end, parse_segment_name
 
 _WINDOW: Final = 4 << 20
+_HINT: Final = (
+    "restore the segment from a copy, or let `recorder verify --repair` set it aside and keep what is whole in it;"
+    " a capture may go on meanwhile"
+)
+_FOREIGN_HINT: Final = "archive it with the version of the recorder that wrote it"
 
 
 class SegmentReader:
@@ -68,6 +74,7 @@ class SegmentReader:
                 f"frame {batch.first_seq} stands where frame {self.next_seq} belongs",
                 path=self.path,
                 offset=self.offset,
+                hint=_HINT,
             )
 
     def damage(self) -> Damaged:
@@ -77,5 +84,27 @@ class SegmentReader:
             what,
             path=self.path,
             offset=self.bad.offset if self.bad is not None else self.offset,
-            hint="the segment is kept as it is; restore it from a copy, or move it aside and run `recorder flush`",
+            hint=_FOREIGN_HINT if self.foreign else _HINT,
         )
+
+    def followed(self) -> bool:
+        """Say whether whole records stand behind bytes that are none: that is damage, and no torn end.
+
+        A record that is whole by now was being written when it was read.
+        """
+        if self.finished:
+            return False
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            rest = memoryview(file.read())
+        begin = len(MAGIC) if self.offset == 0 and bytes(rest[: len(MAGIC)]) == MAGIC else 0
+        return next_record(rest, 0) not in (None, begin)
+
+
+def has_end(path: Path) -> bool:
+    """Say whether a segment ends with an end record, whatever stands before it."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - len(encode_end(0))))
+        scan = Scan(file.read(), whole=False)
+    return not list(scan) and scan.finished

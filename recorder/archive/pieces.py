@@ -14,11 +14,12 @@ import pyarrow.parquet as pq
 
 from recorder.archive.catalog import FramesPart, frames_parts
 from recorder.archive.commit import Commit, damage
+from recorder.archive.holes import Hole, known_from, read_holes
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout
 from recorder.archive.parts import check_schema
 from recorder.errors import Damaged
-from recorder.protocol.segment import CHUNK, CODES, FrameBatch, Scan, encode_end, gathered
+from recorder.protocol.segment import CHUNK, CODES, FrameBatch, gathered
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
 
 _COLUMNS: Final = ("ts_recv", "seq", "conn", "kind", "op", "data")
@@ -27,7 +28,8 @@ _COLUMNS: Final = ("ts_recv", "seq", "conn", "kind", "op", "data")
 class Piece(NamedTuple):
     """A run of one session's frames on disk: a committed part, or a segment of the journal.
 
-    `following` is the first frame of the session's next piece; None if there is none yet.
+    `following` is the first frame of the session's next piece; None if there is none yet. `lost` frames before the
+    piece, and `lost_behind` frames before the next one, are known to be lost.
     """
 
     recorder: str
@@ -36,6 +38,8 @@ class Piece(NamedTuple):
     path: Path
     commit: Commit | None
     following: int | None = None
+    lost: int = 0
+    lost_behind: int = 0
 
     def touches(self, start: int | None, end: int | None) -> bool:
         """Say whether any frame may lie between two stamps; of a segment that is not known before it is read."""
@@ -78,7 +82,8 @@ def _list_pieces(layout: Layout, ignored: Collection[Path]) -> dict[str, list[Pi
             if (reader.session, reader.first_seq) not in covered:
                 piece = Piece(recorder, reader.session, reader.first_seq, path, None)
                 pieces.setdefault(recorder, []).append(piece)
-    return {recorder: _linked(found) for recorder, found in pieces.items()}
+    holes = read_holes(layout)  # last: a repair notes a hole before it makes it
+    return {recorder: _linked(found, holes) for recorder, found in pieces.items()}
 
 
 def _frames_parts(layout: Layout, ignored: Collection[Path]) -> list[FramesPart]:
@@ -94,10 +99,14 @@ def _folders(layout: Layout) -> dict[str, int]:
     return {date: layout.frames(date).stat().st_ino for date in layout.dates(FRAMES)}
 
 
-def _linked(pieces: list[Piece]) -> list[Piece]:
+def _linked(pieces: list[Piece], holes: list[Hole]) -> list[Piece]:
     ordered = sorted(pieces, key=lambda piece: (piece.session, piece.first))
+    if holes:
+        ordered = [
+            piece._replace(lost=piece.first - known_from(holes, piece.session, piece.first)) for piece in ordered
+        ]
     linked = [
-        piece._replace(following=after.first) if after.session == piece.session else piece
+        piece._replace(following=after.first, lost_behind=after.lost) if after.session == piece.session else piece
         for piece, after in pairwise(ordered)
     ]
     return [*linked, ordered[-1]]
@@ -106,7 +115,7 @@ def _linked(pieces: list[Piece]) -> list[Piece]:
 def check_holes(pieces: Iterable[Piece], start: int | None, end: int | None) -> None:
     """Raise `Damaged` if frames between two stamps are missing among a recorder's committed pieces, or are there twice.
 
-    What is missing came behind the last stamp before the hole and before the first one behind it.
+    What is missing came behind the last stamp before the hole and before the first one behind it. Known holes are none.
     """
     before: Piece | None = None
     for piece in pieces:
@@ -117,7 +126,10 @@ def check_holes(pieces: Iterable[Piece], start: int | None, end: int | None) -> 
             if (start is None or highest is None or start <= highest) and (
                 end is None or lowest is None or end > lowest
             ):
-                hint = "run `recorder verify`; what comes before and behind it can be read with start and end"
+                hint = (
+                    "restore the file, or let `recorder verify --repair` note the hole;"
+                    " before and behind it can be read with start and end"
+                )
                 raise Damaged(what, path=piece.path, offset=0, hint=hint)
         before = piece
 
@@ -130,8 +142,8 @@ def _end(before: Piece | None, piece: Piece) -> int:
 
 
 def hole(expected: int, piece: Piece) -> str | None:
-    """Say what is wrong if a piece does not begin with the frame that is expected."""
-    if piece.first == expected:
+    """Say what is wrong if a piece does not begin with the frame that is expected, nor behind a known hole."""
+    if piece.first - piece.lost <= expected <= piece.first:
         return None
     first, last = sorted((expected, piece.first))
     what = "are missing before it" if piece.first > expected else "are there twice"
@@ -149,26 +161,18 @@ def _of_segment(piece: Piece) -> Iterator[FrameBatch]:
     yield from gathered(reader.batches())
     if reader.bad is not None and reader.foreign:
         raise reader.damage()
-    if not reader.finished and (piece.following is not None or has_end(piece.path)):
+    if not reader.finished:
         yield from gathered(reader.batches())  # it may have been finished since it was read
-        if not reader.finished:
-            raise reader.damage()
-    if piece.following not in (None, reader.next_seq):
+    if not reader.finished and (piece.following is not None or reader.followed()):
+        raise reader.damage()
+    following = reader.next_seq if piece.following is None else piece.following
+    if not following - piece.lost_behind <= reader.next_seq <= following:
         raise Damaged(
-            f"frames {reader.next_seq} to {piece.following - 1} of session {piece.session} are missing behind it",
+            f"frames {reader.next_seq} to {following - 1} of session {piece.session} are missing behind it",
             path=piece.path,
             offset=reader.offset,
-            hint="restore the missing segment beside it",
+            hint="restore the missing segment beside it, or let `recorder verify --repair` note the hole",
         )
-
-
-def has_end(path: Path) -> bool:
-    """Say whether a segment ends with an end record, whatever stands before it."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        file.seek(max(0, size - len(encode_end(0))))
-        scan = Scan(file.read(), whole=False)
-    return not list(scan) and scan.finished
 
 
 def _of_part(path: Path, commit: Commit) -> Iterator[FrameBatch]:

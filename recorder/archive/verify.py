@@ -25,6 +25,7 @@ from recorder.archive.continuity import check_continuity
 from recorder.archive.covered import covered_partitions, covering_parts, partition_key
 from recorder.archive.digest import TableDigest
 from recorder.archive.frames_check import FramesCheck
+from recorder.archive.holes import Hole
 from recorder.archive.layout import Layout
 from recorder.archive.ledger_check import Mark, check_ledger
 from recorder.archive.pieces import Piece, frame_batches
@@ -52,13 +53,14 @@ class Problem(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a verification found; an archive without problems is whole."""
+    """What a verification found; an archive without problems is whole, but for known `holes`."""
 
     commits: int
     frames: int
     rows: int
     problems: list[Problem]
     notes: list[str]
+    holes: list[Hole]
 
 
 class _Checked(NamedTuple):
@@ -92,14 +94,14 @@ def verify(layout: Layout, topics: Topics, *, rederive: bool = False, done: Call
         pool.shutdown(cancel_futures=True)
     found = [results.get(part, _gone(part)) for part in parts]
     listed = [*problems.values(), *(problem for checked in found for problem in checked.problems)]
-    breaks, notes = check_continuity(layout)
-    listed += [Problem(*one) for one in breaks]
+    continuity = check_continuity(layout)
+    listed += [Problem(one.kind, one.path, one.what) for one in continuity.breaks]
     broken = {problem.path for problem in listed if problem.kind == "damaged"}
     listed += [Problem(*stray) for stray in find_strays(layout, damaged=broken)]
     marks = {part.path: checked.marks for part, checked in results.items() if checked.marks is not None}
     listed += [Problem("gaps", *misfit) for misfit in check_ledger(layout, marks)]
     frames, rows = sum(checked.frames for checked in found), sum(checked.rows for checked in found)
-    return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), notes)
+    return Report(len(parts), frames, rows, list(dict.fromkeys(listed)), continuity.notes, continuity.holes)
 
 
 def _readable(layout: Layout, problems: dict[Path, Problem]) -> list[FramesPart]:
@@ -198,7 +200,11 @@ class _Checker:
                 rows += self._judge_topic(reading, shares, problems)
         if self._rederive and frames.in_order:
             reader = Reader(self._layout, self._topics)
-            problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
+            try:
+                problems += [Problem("derived", part.path, what) for what in rederive(reader, _piece(part, commit))]
+            except Damaged as exc:
+                what = f"its rows cannot be derived again before {exc.path} is repaired"
+                problems.append(Problem("derived", part.path, what))
         return _Checked(commit.last - commit.first + 1, rows, problems, frames.marks if frames.in_order else None)
 
     def _judge_topic(self, reading: _Reading, shares: _Shares, problems: list[Problem]) -> int:

@@ -11,6 +11,7 @@ from recorder.cli.output import print_json, progress
 from recorder.cli.settings import data_folder
 
 if TYPE_CHECKING:
+    from recorder.archive.journal_repair import Repaired
     from recorder.archive.verify import Report
 
 _FAILED = 1
@@ -22,7 +23,11 @@ def verify(
         bool, typer.Option("--rederive", help="Decode every frame again and compare the rows, too.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Move what is damaged or foreign to quarantine/; nothing is deleted.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Move what is damaged or foreign to quarantine/, and note what is lost; nothing is deleted.",
+        ),
     ] = False,
     json: Json = False,
     config: Config = None,
@@ -49,18 +54,20 @@ def verify(
     layout, topics = open_layout(folder), load_topics()
     frames = Reader(layout, topics).archived_frames()
     with progress("verifying", total=frames) as done:
-        report, moved = verify_archive(layout, topics, rederive=rederive, repair=repair, done=done)
+        report, repaired = verify_archive(layout, topics, rederive=rederive, repair=repair, done=done)
     if json:
-        print_json(_document(report, [str(path) for path in moved]))
+        print_json(_document(report, repaired))
     else:
         _print(report)
-        for path in moved:
+        for path in repaired.moved:
             print(f"moved to {path}")
+        for hole in repaired.holes:
+            print(f"noted: {hole}")
     if report.problems:
         raise typer.Exit(_FAILED)
 
 
-def _document(report: Report, moved: list[str]) -> dict[str, Any]:
+def _document(report: Report, repaired: Repaired) -> dict[str, Any]:
     return {
         "whole": not report.problems,
         "parts": report.commits,
@@ -68,13 +75,17 @@ def _document(report: Report, moved: list[str]) -> dict[str, Any]:
         "rows": report.rows,
         "problems": [{"kind": one.kind, "path": str(one.path), "what": one.what} for one in report.problems],
         "notes": report.notes,
-        "moved": moved,
+        "holes": report.holes,
+        "moved": [str(path) for path in repaired.moved],
+        "noted": repaired.holes,
     }
 
 
 def _print(report: Report) -> None:
     for note in report.notes:
         print(f"note: {note}")
+    for hole in report.holes:
+        print(f"known hole: {hole}")
     for problem in report.problems:
         print(f"{problem.kind}: {problem.path}: {problem.what}")
     checked = f"{report.frames:,} frames and {report.rows:,} rows in {report.commits:,} frames parts"
@@ -82,4 +93,5 @@ def _print(report: Report) -> None:
         problems = "1 problem" if len(report.problems) == 1 else f"{len(report.problems)} problems"
         print(f"{problems}; checked {checked}")
     else:
-        print(f"whole: {checked}")
+        lost = sum(hole.last - hole.first + 1 for hole in report.holes)
+        print(f"whole, but for {lost:,} frames that are known to be lost: {checked}" if lost else f"whole: {checked}")
