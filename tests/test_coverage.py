@@ -133,12 +133,12 @@ def test_without_heartbeats_a_gap_begins_with_the_topic_s_last_frame() -> None:
 
 @pytest.mark.parametrize("by", ["tic", "tickle"])
 def test_a_rollover_s_gap_begins_where_the_session_was_last_known_to_be_ours(by: str) -> None:
-    """Heartbeats go on after it, so they prove nothing."""
+    """By `/tickle`: heartbeats go on after it, and a `tic` of our session may be the socket's own for ever."""
     talk = ready()
     talk.now += 10
-    talk.hear(OUR_TIC)
+    talk.session.tickled(TOKEN, authenticated=True, now=talk.now)
     talk.now += 5
-    talk.hear(market_data("265598"), HEARTBEAT)
+    talk.hear(market_data("265598"), HEARTBEAT, OUR_TIC)
     talk.now += 5
     if by == "tic":
         talk.hear(HEARTBEAT, OUR_TIC | {"id": "another"})

@@ -55,7 +55,7 @@ class Capture:
         self.ledger = Ledger(() if place.ending is None else place.ending.open_gaps)
         self._settings = settings
         self._place = place
-        self._streams = streams
+        self.streams = streams
         self._masker = Masker()
         self._stop = asyncio.Event()
         self._why = "stopped"
@@ -83,7 +83,7 @@ class Capture:
 
     def change_streams(self, streams: list[Stream]) -> None:
         """Record these streams from now on, without a new connection."""
-        self._streams = streams
+        self.streams = streams
         self._connection.change_streams(streams)
 
     def status(self) -> Status:
@@ -118,7 +118,7 @@ class Capture:
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
         self._begin_session()
-        self._connection.begin(self._journal, self._streams, self.ledger)
+        self._connection.begin(self._journal, self.streams, self.ledger)
         await self._archiver.start()
         scheduler = self._schedule(stop_at, watch)
         try:
@@ -132,9 +132,9 @@ class Capture:
     def _begin_session(self) -> None:
         """Note who was before, and what is missing since: together, so that nobody ever sees only half of it."""
         place = self._place
-        marks = [encode_mark("session_started", predecessor=place.predecessor_note, streams=len(self._streams))]
+        marks = [encode_mark("session_started", predecessor=place.predecessor_note, streams=len(self.streams))]
         if place.ending is not None:
-            marks += begin_session(self.ledger, [stream.topic for stream in self._streams], ending=place.ending)
+            marks += begin_session(self.ledger, [stream.topic for stream in self.streams], ending=place.ending)
         self._journal.note_together(marks)
 
     def _open_journal(self) -> Journal:

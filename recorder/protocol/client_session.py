@@ -20,6 +20,7 @@ from recorder.protocol.connection_states import AWAY, LOST, OPENED, READY, TRANS
 from recorder.protocol.envelope import read_json
 from recorder.protocol.health import TopicHealth
 from recorder.protocol.ledger import Cause, Ledger
+from recorder.protocol.login import Login
 from recorder.protocol.streams import SILENCE, News, Streams, Timing
 from recorder.protocol.subscriptions import Stream
 
@@ -48,16 +49,13 @@ class ClientSession:
     def _begin(self, token: str, now: float) -> None:
         """Forget the last connection."""
         self._token = token
-        self._sts: dict[str, Any] = {}
-        self._denied = False
+        self._login = Login()
         self._leaving = False
         self._opened_at = self._last_at = self._ours_at = now
         self._heartbeat_by = now + self._timing.heartbeat_timeout
         self._tic_at = now + self._timing.tickle_every
         self._look_at = now + self._look_every
         self._login_by = math.inf
-
-    # ---------------------------------------------------------------- what is taken out
 
     @property
     def deadline(self) -> float:
@@ -95,8 +93,6 @@ class ClientSession:
     def health(self, now: float) -> tuple[TopicHealth, ...]:
         """Say how each topic and each stream is."""
         return self.streams.health(now)
-
-    # ---------------------------------------------------------------- the connection
 
     def opened(self, token: str, now: float) -> None:
         """Begin with a connection; `token` is the session of `/tickle` that it is opened with."""
@@ -151,8 +147,6 @@ class ClientSession:
         """Take note that what REST knows of a topic was recorded, or cannot be had."""
         self.streams.coverage.snapshots[topic] = now
 
-    # ---------------------------------------------------------------- what comes in
-
     def received(self, data: bytes, now: float) -> None:
         """Look at a frame. Market data, as `MARKET_DATA` tells it, may come by `passed` instead unless `hears_all`."""
         if self.state in (AWAY, LOST):
@@ -192,7 +186,7 @@ class ClientSession:
         if self.state in (AWAY, LOST):
             return
         self._compare(token, now)
-        self._denied = authenticated is False
+        self._login.tickle(authenticated=authenticated)
         self._advance(now)
 
     def tick(self, now: float) -> None:
@@ -217,10 +211,8 @@ class ClientSession:
             if self.state is WELCOMED:
                 self._lose_brokerage("not_authenticated", f"the gateway named no brokerage session in {SILENCE:g} s")
         dead = None if self._paused else self.streams.look(now)
-        if dead is not None:
-            self._lose(Event.STALE, None, dead)
-
-    # ---------------------------------------------------------------- what the gateway says of itself
+        if dead is not None and self._go(Event.STALE):
+            self.streams.lose_beside_the_dead(dead, not_before=self._opened_at)
 
     def _on_system(self, frame: dict[str, Any], now: float) -> None:
         self._heartbeat_by = now + self._timing.heartbeat_timeout
@@ -234,8 +226,8 @@ class ClientSession:
         said = frame.get("args")
         if type(said) is not dict:
             return
-        competing = self._sts.get("competing") is True
-        self._sts.update(said)  # it may come in pieces
+        competing = self._login.competing
+        self._login.status(said)
         if said.get("competing") is True:
             why = "another program of the same user took the brokerage session"
             self._lose_brokerage("competing", why)
@@ -243,8 +235,6 @@ class ClientSession:
                 self._say("competing", why)
         elif competing and said.get("competing") is False and self.state is READY:
             self.streams.end(brokerage=True)  # whatever became of them meanwhile
-        if said.get("authenticated") is not None:
-            self._denied = False  # newer than what `/tickle` said
         self._advance(now)
 
     def _on_tic(self, frame: dict[str, Any], now: float) -> None:
@@ -262,44 +252,33 @@ class ClientSession:
 
     def _advance(self, now: float) -> None:
         """Move between WELCOMED and READY, and subscribe what may be subscribed there."""
-        authenticated = self._sts.get("authenticated") is True and not self._denied
-        if not authenticated and (self._denied or self._sts.get("authenticated") is False):
+        if self._login.authenticated is False:
             why = "the brokerage session is gone"
-            if self._sts.get("competing") is not True:
+            if not self._login.competing:
                 self._lose_brokerage("not_authenticated", why)
             if self._go(Event.LOGOUT):
                 self.streams.end(brokerage=True)
                 self._say("not_authenticated", why)
-        elif authenticated and self._go(Event.LOGIN):
+        elif self._login.authenticated and self._go(Event.LOGIN):
             self._say("ready", "the brokerage session is there")
         if self.state in (WELCOMED, READY) and not self._leaving:
             self.streams.subscribe(now, brokerage=self.state is READY)
-
-    # ---------------------------------------------------------------- losing
 
     def _lose_brokerage(self, cause: Cause, why: str) -> None:
         topics = self.streams.topics(brokerage=True)
         self.streams.coverage.lose(topics, cause, why, since=self._since())
 
-    def _lose(self, event: Event, cause: Cause | None, why: str, *, not_before: float = -math.inf) -> None:
-        """Give the connection up; without a cause the gaps are open already."""
-        if not self._go(event):
-            return
-        if cause is not None:
+    def _lose(self, event: Event, cause: Cause, why: str, *, not_before: float = -math.inf) -> None:
+        """Give the connection up."""
+        if self._go(event):
             self.streams.coverage.lose(self.streams.topics(), cause, why, since=self._since(not_before))
-        self._say(cause or event.name.lower(), why)
+            self._say(cause, why)
 
     def _since(self, not_before: float = -math.inf) -> Callable[[str], float]:
         """Say when a topic was heard last: one that speaks only on change was well as long as anything was heard."""
-
-        def since(topic: str) -> float:
-            lines = self.streams.subscriptions.of_topic(topic)
-            if not_before == -math.inf and not any(line.stream.answered or not line.active for line in lines):
-                return self._last_at
-            heard = max((line.heard_at for line in lines if line.heard_at is not None), default=-math.inf)
-            return max(heard, self._opened_at, not_before)
-
-        return since
+        proven = max(self._opened_at, not_before)
+        anything = self._last_at if not_before == -math.inf else None
+        return lambda topic: max(proven, self.streams.last_heard(topic, anything=anything))
 
     def _go(self, event: Event) -> bool:
         """Move as the table says; False if the event moves nothing in this state."""

@@ -59,6 +59,7 @@ class Streams:
         self._delayed: set[str] = set()
         self._stale_pause = STALE_PAUSE
         self._stale_from = -math.inf
+        self._dead_since: float | None = None
 
     @property
     def lines(self) -> Mapping[str, Line]:
@@ -69,6 +70,13 @@ class Streams:
         """Name the topics, or those that need a brokerage session."""
         wanted = (line.stream for line in self.lines.values() if line.stream.brokerage or not brokerage)
         return list(dict.fromkeys(stream.topic for stream in wanted))
+
+    def last_heard(self, topic: str, *, anything: float | None) -> float:
+        """Say when a topic was heard last, however long ago; `anything` counts for one that speaks only on change."""
+        lines = self.subscriptions.of_topic(topic)
+        if anything is not None and not any(line.stream.answered or not line.active for line in lines):
+            return anything
+        return max((line.heard_at for line in lines if line.heard_at is not None), default=-math.inf)
 
     def health(self, now: float) -> tuple[TopicHealth, ...]:
         """Say how each topic and each stream is."""
@@ -179,16 +187,26 @@ class Streams:
                 why = f"{line.stream.key} was silent when the connection ended"
                 self.coverage.lose_stream(line, line.watch.silent_from, "stale", why)
 
+    def lose_beside_the_dead(self, why: str, *, not_before: float) -> None:
+        """Open the gaps of the other topics if one is dead as a whole: nobody knows how far that goes."""
+        since = self._dead_since
+        if since is None:
+            return
+        topics = [topic for topic in self.topics() if self.coverage.gap(topic) is None]
+        start = {topic: max(not_before, self.last_heard(topic, anything=since)) for topic in topics}
+        self.coverage.lose(topics, "stale", f"the connection was given up: {why}", since=start.__getitem__)
+
     def _bury(self, dead: list[Line], now: float) -> str | None:
         names = _listed(line.stream.key for line in dead)
         why = f"nothing from {names}, not even when asked for again"
         topic = dead[0].stream.topic
         others = [line for line in self.subscriptions.of_topic(topic) if line not in dead and line.state == "flowing"]
         if others:
+            self._dead_since = None
             for line in dead:
                 self.coverage.lose_stream(line, line.watch.silent_from, "stale", why)
         else:
-            since = max(line.watch.silent_from for line in dead)
+            since = self._dead_since = self.last_heard(topic, anything=None)
             self.coverage.lose([topic], "stale", why, since=lambda _topic: since)
         self.news.append(News("stale", why, topic))
         for line in dead:

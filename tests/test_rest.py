@@ -1,0 +1,91 @@
+"""The REST client against a real server: the broker's pace, and what is done when it was exceeded all the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from conftest import in_loop
+
+from recorder.capture.rest import Rest
+from recorder.errors import GatewayAway, GatewayError
+
+
+class Server:
+    """A gateway's REST side that counts its calls and answers with one status."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.calls: list[tuple[str, float]] = []
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """Answer any call."""
+        self.calls.append((request.path, time.monotonic()))
+        return web.json_response({"session": "5f0c1e2d3b4a5968", "accounts": []}, status=self.status)
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Server]:
+    """Serve on a free port."""
+    server, application = Server(), web.Application()
+    application.router.add_route("*", "/{tail:.*}", server.answer)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/api"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+@in_loop
+async def test_calls_keep_the_broker_s_pace() -> None:
+    """`/tickle` once a second; another path in between need not wait for it."""
+    async with serving() as server:
+        rest = Rest(server.url, tls=None)
+        await rest.tickle()
+        await rest.accounts()
+        await rest.tickle()
+        await rest.close()
+
+    (_, first), (_, between), (_, second) = server.calls
+    assert second - first > 0.9
+    assert between < second
+
+
+@in_loop
+async def test_a_path_that_was_called_too_often_is_left_alone() -> None:
+    """The error says for how long; the server hears of no further call, and other paths go on."""
+    async with serving() as server:
+        rest = Rest(server.url, tls=None)
+        server.status = 429
+        with pytest.raises(GatewayError, match="called too often; it is left alone for 15 minutes"):
+            await rest.tickle()
+        server.status = 200
+        assert rest.tickle_barred
+        with pytest.raises(GatewayError, match=r"left alone for \d{3} s yet"):
+            await rest.tickle()
+        await rest.accounts()
+        await rest.close()
+
+    assert ["/v1/api/tickle", "/v1/api/iserver/accounts"] == [path for path, _ in server.calls]
+
+
+@in_loop
+async def test_a_gateway_that_is_away_is_told_from_one_that_refuses() -> None:
+    """The one is tried again soon, the other is left in peace."""
+    async with serving() as server:
+        rest = Rest(server.url, tls=None)
+        server.status = 503
+        with pytest.raises(GatewayError, match="503") as refused:
+            await rest.accounts()
+    with pytest.raises(GatewayAway, match="no gateway at"):
+        await rest.accounts()
+    await rest.close()
+
+    assert not isinstance(refused.value, GatewayAway)
