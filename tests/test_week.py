@@ -281,14 +281,19 @@ def lived(seed: int) -> Week:
     return week
 
 
-@pytest.fixture(scope="module", params=[1])
-def week(request: pytest.FixtureRequest) -> Week:
-    """Live through a week once, for all tests."""
-    return lived(request.param)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_week_is_recorded_or_accounted_for(seed: int) -> None:
+    """What did not come has its row and its cause; no row stands without a fault; in the end all is well."""
+    week = lived(seed)
+
+    what_did_not_come_lies_in_the_ledger(week)
+    every_fault_is_told_with_its_cause(week)
+    no_row_stands_without_a_fault(week)
+    all_is_well(week)
 
 
-def test_what_did_not_come_lies_in_the_ledger(week: Week) -> None:
-    """Every tick of the market, of every stream, that the recorder did not get."""
+def what_did_not_come_lies_in_the_ledger(week: Week) -> None:
+    """Look for ticks of the market, of any stream, that the recorder did not get and has no row for."""
     outside = []
     for stream, at in week.missed:
         prefix, _, target = stream.partition("+")
@@ -301,8 +306,8 @@ def test_what_did_not_come_lies_in_the_ledger(week: Week) -> None:
     assert len(week.missed) > DAYS * 20
 
 
-def test_every_fault_is_told_with_its_cause(week: Week) -> None:
-    """In each topic that it hit, from before it was noticed."""
+def every_fault_is_told_with_its_cause(week: Week) -> None:
+    """Look for faults that have no row in a topic that they hit."""
     untold = []
     for done in week.done:
         if done.cause == "subscription_expired" and done.start in dict(week.unknowable):
@@ -316,8 +321,8 @@ def test_every_fault_is_told_with_its_cause(week: Week) -> None:
     assert len(week.done) == DAYS * 8
 
 
-def test_no_row_stands_without_a_fault(week: Week) -> None:
-    """A ledger that cries wolf is not read."""
+def no_row_stands_without_a_fault(week: Week) -> None:
+    """Look for rows that nothing happened for: a ledger that cries wolf is not read."""
     wolves = [hole for hole in week.holes if not any(_explains(done, hole) for done in week.done)]
 
     assert wolves == []
@@ -328,8 +333,8 @@ def _explains(done: Done, hole: Hole) -> bool:
     return topical and hole.start <= done.end + TIMING.stale_after + 120 and hole.end >= done.start
 
 
-def test_after_the_week_all_is_well(week: Week) -> None:
-    """Every stream flows, no gap is open, and much has come."""
+def all_is_well(week: Week) -> None:
+    """Look whether every stream flows, no gap is open, and much has come."""
     health = week.client.health(week.now)
 
     assert week.client.state is READY
