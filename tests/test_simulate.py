@@ -10,11 +10,13 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from recorder.cli.simulate import parse_address
 from recorder.errors import UsageError
+from recorder.replay.faults import KINDS
 
 SIMULATE = [sys.executable, "-m", "recorder.cli.main", "simulate"]
 
@@ -74,6 +76,27 @@ def test_a_port_in_use_is_one_line() -> None:
         f"recorder: cannot serve on 127.0.0.1:{port}: the port is in use",
         "try: choose another port, or 0 for a free one",
     ]
+
+
+def test_an_unknown_fault_is_a_usage_error_with_the_known_ones() -> None:
+    """Before anything is served."""
+    command = [*SIMULATE, "--faults", "earthquake@3s"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "recorder: --faults: unknown fault 'earthquake'",
+        f"try: known are {', '.join(KINDS)}",
+    ]
+
+
+def test_faults_are_logged_into_a_private_file(tmp_path: Path) -> None:
+    """It is there before the first fault."""
+    log = tmp_path / "faults.jsonl"
+    with simulating("--for", "200ms", "--faults", "random:rate=1/1m", "--fault-log", str(log)) as process:
+        assert process.wait(timeout=20) == 0
+
+    assert (b"", 0o600) == (log.read_bytes(), log.stat().st_mode & 0o777)
 
 
 @pytest.mark.parametrize(
