@@ -6,8 +6,8 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
@@ -25,6 +25,7 @@ from recorder.capture.settings import CaptureSettings
 from recorder.disk import make_folder
 from recorder.errors import DiskError
 from recorder.library import Archive
+from recorder.lock import MAINTENANCE, RecorderLock
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
 from recorder.protocol.server_requests import STARTS
@@ -148,6 +149,17 @@ def archive(
 ) -> list[Commit]:
     """Archive what is in a recorder's journal, as `recorder flush` does."""
     return Archiver(layout, load_topics(), recorder, tell=tell or (lambda _news: None)).archive_dead(live=None)
+
+
+@contextmanager
+def maintaining(layout: Layout) -> Iterator[None]:
+    """Hold the lock that a compaction or a rebuild holds, so that an archiver leaves its folder in `.tmp/` alone."""
+    lock = RecorderLock(layout.root / "journal", MAINTENANCE, root=layout.root)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def commits(layout: Layout) -> list[Commit]:

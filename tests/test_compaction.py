@@ -25,6 +25,7 @@ from conftest import (
     commits,
     environment,
     frames_of,
+    maintaining,
     order,
     quotes,
     write_session,
@@ -250,7 +251,8 @@ def test_parts_that_arrive_meanwhile_are_kept(made: Layout, monkeypatch: pytest.
 
     monkeypatch.setattr(module, "replace_date", late)
     frames = len(frames_of(made.root))
-    run(made)
+    with maintaining(made):
+        run(made)
 
     assert [] == arriving
     assert frames + 9 == len(frames_of(made.root))

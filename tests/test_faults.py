@@ -393,7 +393,10 @@ async def test_a_full_disk_ends_the_capture_at_once_with_exit_1(tmp_path: Path) 
     assert "File too large" in last[0]
     assert last[1].startswith("try: free or replace the disk")
     assert "Traceback" not in ended.err
-    assert "File too large" in json.loads((tmp_path / "data" / "journal" / "main" / CAPTURE).read_bytes())["failed"]
+    assert (
+        "File too large"
+        in json.loads((tmp_path / "data" / "journal" / "main" / CAPTURE).read_bytes())["failure"]["what"]
+    )
     assert len(recorded) > 500
     assert sent[: len(recorded)] == recorded
     assert_whole(tmp_path)

@@ -44,7 +44,7 @@ from recorder.archive.journal_repair import Repaired
 from recorder.archive.layout import Layout
 from recorder.archive.reading import Reader
 from recorder.archive.verify import Report
-from recorder.errors import Damaged
+from recorder.errors import Damaged, GapError
 from recorder.lock import CAPTURE, RecorderLock
 from recorder.protocol.marks import encode_mark
 from recorder.protocol.salvage import salvage
@@ -212,7 +212,7 @@ def test_everything_that_reads_goes_on_around_a_hole(journaled: Layout) -> None:
         table = opened.table("market_data")
         digest = archive_digest(Reader(journaled, TOPICS), done=lambda _frames: None).hexdigest()
         rows = opened.scan("market_data").count_rows()
-        return [table.to_pylist(), list(opened.frames()), [*opened.replay()], digest, rows]
+        return [table.to_pylist(), list(opened.frames()), [*opened.replay(gaps="ignore")], digest, rows]
 
     journal = read()
     archive(journaled)
@@ -221,6 +221,9 @@ def test_everything_that_reads_goes_on_around_a_hole(journaled: Layout) -> None:
 
     assert repr(journal) == repr(parts) == repr(read())
     assert 28 == journal[-1]
+    assert {"journal_damaged"} == set(opened.gaps()["cause"])
+    with pytest.raises(GapError, match="frames 10 to 19"):
+        next(iter(opened.replay()))
     assert [(0, 9), (20, 29), (0, 9)] == [(one.first, one.last) for one in commits(journaled)]
     assert [] == check(journaled)[0].problems
 

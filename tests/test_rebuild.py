@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pyarrow.parquet as pq
 import pytest
-from conftest import AAPL, DAY, IBM, NOON, Given, archive, commits, order, quote, quotes, write_session
+from conftest import AAPL, DAY, IBM, NOON, Given, archive, commits, maintaining, order, quote, quotes, write_session
 
 from recorder.archive import rebuild as module
 from recorder.archive.archive_digest import archive_digest
@@ -220,7 +220,8 @@ def test_what_is_flushed_meanwhile_is_kept(made: Layout, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "replace_date", late)
     count = len(rows(made, TOPICS))
-    run(made, TOPICS)
+    with maintaining(made):
+        run(made, TOPICS)
     market_data = TOPICS["market_data"]
     others = [
         table.num_rows

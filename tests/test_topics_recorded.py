@@ -22,7 +22,6 @@ from recorder.replay.feed import Instrument
 from recorder.replay.gateway import serve
 from recorder.replay.synthetic import SyntheticFeed
 from recorder.research.contracts import contract_symbols, with_symbols
-from recorder.research.revisions import last_revisions
 
 EVERY = ("market_data", "orders", "pnl", "trades", "depth", "bars", "account_summary", "account_ledger")
 
@@ -55,8 +54,8 @@ async def test_every_topic_is_recorded_end_to_end(tmp_path: Path) -> None:
         text for text in (b"ubd+DU1000001", b"usd+DU1000001+{}") if text in sent
     ]
     assert len(contracts) == len([text for text in sent if text.startswith(b"umh+")])
-    trades = archive.table("trades")
-    ids = last_revisions(trades, load_topics()["trades"])["execution_id"].to_pylist()
+    trades = archive.table("trades", revisions=True)
+    ids = archive.table("trades")["execution_id"].to_pylist()
     assert sorted(set(trades["execution_id"].to_pylist())) == sorted(ids)
     assert len(ids) < trades.num_rows
 

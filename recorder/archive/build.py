@@ -23,9 +23,10 @@ from recorder.archive.names import publish
 from recorder.archive.parts import sync_folders, write_typed
 from recorder.disk import sync_folder, sync_path
 from recorder.faults import point
-from recorder.protocol.decode import Decoder, Rows
+from recorder.protocol.decode import Decoder
 from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.digest import ContentDigest
+from recorder.protocol.row_builder import Rows
 from recorder.protocol.segment import CHUNK, FrameBatch, concat
 from recorder.protocol.tables import complete, topic_schema
 from recorder.protocol.topics import Topic, Topics

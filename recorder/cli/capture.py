@@ -28,6 +28,9 @@ Accounts = Annotated[
     list[str] | None,
     typer.Option(metavar="ACCOUNT,…", help="Accounts of depth, summary and ledger.", show_default="all"),
 ]
+Certificate = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Certificate that vouches for the gateway's own.")
+]
 
 _LINE_EVERY: Final = 60  # seconds between status lines where there is no terminal
 
@@ -62,9 +65,7 @@ def capture(  # noqa: PLR0917  typer reads options from the signature
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of this recorder.", show_default="main")
     ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Certificate that vouches for the gateway's own.")
-    ] = None,
+    ca: Certificate = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Accept any certificate of the gateway.")] = False,
     login: Annotated[bool, typer.Option("--login", help="Open the brokerage session if there is none.")] = False,
     compete: Annotated[
