@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import pytest
+from hypothesis import settings
 
 from recorder.archive.archiver import Archiver, Torn
 from recorder.archive.catalog import frames_parts
@@ -57,6 +58,10 @@ END_RECORD: Final = 8 + 9
 def layout(tmp_path: Path) -> Layout:
     """Make an empty archive whose days begin at midnight, UTC."""
     return make_layout(tmp_path / "data", DayBoundary("00:00 UTC"))
+
+
+settings.register_profile("suite", deadline=None)  # a loaded machine is no failure; speed is the benchmarks' business
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

@@ -187,7 +187,7 @@ SCHEMA = pa.schema(
 )
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(rows=ROWS, edges=st.lists(st.integers(0, 12), max_size=4))
 def test_a_table_digest_does_not_depend_on_chunks(rows: list[tuple[Any, ...]], edges: list[int]) -> None:
     """Rows in several calls, tables of several chunks, slices of a larger one; maps with nulls too."""
@@ -204,7 +204,7 @@ def test_a_table_digest_does_not_depend_on_chunks(rows: list[tuple[Any, ...]], e
     assert table_digest(table) == table_digest(table.append_column("new", pa.nulls(len(rows), pa.int64())))
 
 
-@settings(max_examples=40, deadline=None, database=None)
+@settings(max_examples=40, database=None)
 @given(rows=ROWS.filter(bool), data=st.data())
 def test_other_rows_have_another_table_digest(rows: list[tuple[Any, ...]], data: st.DataObject) -> None:
     """Fewer, more, or one text longer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.protocol.bar_requests import ANSWER_WITHIN, BarRequests
@@ -148,7 +148,6 @@ def test_bars_are_asked_again_after_the_brokerage_session_was_lost() -> None:
     assert ["smh+1000", "smh+1001"] == asked(session.texts())
 
 
-@settings(deadline=None)
 @given(st.integers(1, 20), st.data())
 def test_all_are_answered_however_the_answers_come(count: int, data: st.DataObject) -> None:
     """Against the emulated gateway, which lets five be open and is silent about a sixth."""

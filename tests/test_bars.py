@@ -130,7 +130,7 @@ def opened_with(folder: str, sessions: list[list[tuple[int, dict[str, str]]]], *
     return recorder.open(layout.root)
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(
     first=SENT,
     second=SENT,

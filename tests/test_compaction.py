@@ -137,7 +137,7 @@ def test_the_merged_commit_says_what_its_parts_said(made: Layout) -> None:
     assert (NOON, max(given.ts for given in MIXED)) == (merged.ts_min, merged.ts_max)
 
 
-@settings(max_examples=6, deadline=None, database=None)
+@settings(max_examples=6, database=None)
 @given(
     rotations=st.lists(st.sets(st.integers(1, len(MIXED) - 1), max_size=6), min_size=2, max_size=2),
     schedule=st.lists(st.booleans(), min_size=3, max_size=3),

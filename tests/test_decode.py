@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from recorder.protocol.cells import CellParser, Cells, to_column, to_text
@@ -265,7 +265,6 @@ GAPS = st.builds(
 GAP_MARKS = (GAPS.map(opened_mark) | GAPS.map(lambda gap: closed_mark(gap, end=9))).map(lambda mark: Sent(mark, "mark"))
 
 
-@settings(deadline=None)
 @given(st.lists(FRAMES, min_size=1, max_size=12), st.data())
 def test_rows_do_not_depend_on_how_frames_are_batched(frames: list[Sent], data: st.DataObject) -> None:
     """One by one, all at once, or cut anywhere: live decoding and a later rebuild agree."""

@@ -363,7 +363,7 @@ def test_what_is_known_to_be_lost_is_the_union_of_holes(ranges: list[tuple[int, 
     assert (back, forth) == (known_from(holes, SESSION, at), known_to(holes, SESSION, at))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     sizes=st.lists(st.integers(1, 6), min_size=1, max_size=8),
     wounds=st.lists(st.tuples(st.floats(0, 0.999), st.integers(1, 255)), max_size=3),

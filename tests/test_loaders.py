@@ -51,7 +51,7 @@ def filled(session: list[Sent], begin: int) -> list[list[Any]]:
     return rows
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(
     first=st.lists(FRAME, min_size=1, max_size=12),
     second=st.lists(FRAME, max_size=12),

@@ -223,7 +223,7 @@ def decoded(made: Made, topic: Topic) -> list[Row]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_a_valid_frame_loses_nothing(name: str, data: st.DataObject) -> None:
     """Numbers are there by value, texts exactly, and what nobody knows as it was."""
@@ -250,7 +250,6 @@ NOISY = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(NOISY, min_size=1))
 def test_noise_in_any_topic_is_no_error(payloads: list[bytes]) -> None:
     """Whatever stands where a topic expects its rows, its topic or its values."""

@@ -92,7 +92,7 @@ def test_a_clock_that_steps_back_orders_every_selection_alike(layout: Layout, ar
 FRAMES = st.lists(st.tuples(st.integers(0, 30), st.sampled_from([AAPL, IBM, 0])), min_size=1, max_size=9)
 
 
-@settings(max_examples=12, deadline=None, database=None)
+@settings(max_examples=12, database=None)
 @given(
     one=FRAMES, two=FRAMES, cuts=st.lists(st.integers(1, 4), max_size=2), start=st.integers(0, 25), first=st.booleans()
 )

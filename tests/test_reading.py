@@ -229,7 +229,7 @@ SPARSE = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=20, database=None)
 @given(sparse=SPARSE, start=st.integers(0, 25), archived=st.booleans())
 def test_filling_is_what_a_naive_loop_does(
     sparse: list[tuple[int, dict[str, str], bool]],

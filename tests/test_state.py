@@ -88,7 +88,7 @@ def found_at(root: Path, at: int) -> dict[str, dict[str, Any]]:
     }
 
 
-@settings(max_examples=25, deadline=None, database=None)
+@settings(max_examples=25, database=None)
 @given(
     first=st.lists(SENT, min_size=1, max_size=12),
     second=st.lists(SENT, max_size=12),

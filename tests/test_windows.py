@@ -46,7 +46,7 @@ def partitions(draw: st.DrawFn) -> list[list[Row]]:
     return found
 
 
-@settings(max_examples=60, deadline=None, database=None)
+@settings(max_examples=60, database=None)
 @given(rows=partitions(), sizes=st.lists(st.integers(0, 4).map(lambda size: size or 1), min_size=1, max_size=3))
 def test_windows_are_a_sort_of_all_rows(rows: list[list[Row]], sizes: list[int]) -> None:
     """Whatever is in which partition, and however it is read; no frame is in two of them."""
