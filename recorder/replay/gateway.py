@@ -17,7 +17,7 @@ from recorder.errors import ReplayError
 from recorder.protocol.server_frames import Identity
 from recorder.protocol.server_session import Rules, ServerSession
 from recorder.replay.connection import BINARY, TEXT, Connection, Parting
-from recorder.replay.feed import Feed
+from recorder.replay.feed import Feed, Turn
 from recorder.replay.hub import Hub
 from recorder.replay.rest import Rest
 from recorder.replay.tally import Counted, Tally
@@ -73,6 +73,7 @@ class Gateway:
         self._on_leave = on_leave
         self._tally = tally
         self._seen = 0  # clients so far
+        hub.on_turn = self._follow
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=3.0)
 
     @property
@@ -105,6 +106,13 @@ class Gateway:
         self.authenticated, self.competing = authenticated, competing
         for client in self.hub.clients:
             self.hub.apply(client, client.session.turn(authenticated=authenticated, competing=competing))
+
+    async def _follow(self, turn: Turn) -> None:
+        """Do to the clients what befell the recorded connection."""
+        if turn == "disconnected":
+            await self.hub.drop_clients(clean=True)
+        elif self.authenticated != (turn == "regained"):
+            self.turn(authenticated=turn == "regained")
 
     def roll_session(self) -> None:
         """Begin a new session under the living sockets: their heartbeats go on, their streams are dead."""
