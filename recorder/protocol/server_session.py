@@ -39,7 +39,8 @@ class Rules:
     """How the emulated gateway behaves where the broker's behaviour is a matter of time or taste; microseconds.
 
     `full_on_renewal` sends a full frame when a client asks again for a stream it has; whether the broker does is not
-    known. `expire_after` None lets no stream expire. `tic_replies` is how many times a `tic` is answered (four identical replies were seen once).
+    known. `expire_after` None lets no stream expire. `tic_replies` is how many times a `tic` is answered (four
+    identical replies were seen once).
     """
 
     ready_after: int = SECOND // 4

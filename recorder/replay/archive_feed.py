@@ -114,12 +114,15 @@ class ArchiveFeed:
         """Give what is due by now, at most one slice."""
         if self._moved is not None:
             await self._move(self._moved)
+            return Due((), now, "moved")
         if not self.clock.running and not self._begins(now):
             return Due((), now + _STANDING_US)
         if self.ended:
             return Due((), None)
         if not await self._load():
             return self._end(now)
+        if self._moved is not None:
+            return Due((), now)  # somebody has moved it meanwhile
         assert self._loaded is not None, "it was just loaded"
         latest = self._loaded.latest
         last = min(self._place + _SLICE, len(latest))
@@ -150,9 +153,9 @@ class ArchiveFeed:
     def _next(self, moment: int, now: int) -> int:
         """Say when to go on, which is when the next frame is due; leap over a gap."""
         here = self.clock.at(now)
-        if self._skip_gaps and moment - here > _SKIPPED_US:
-            if any(start < moment and end > here for start, end in self._gaps):
-                self.clock.seek(moment, now)
+        silent = self._skip_gaps and moment - here > _SKIPPED_US
+        if silent and any(start < moment and end > here for start, end in self._gaps):
+            self.clock.seek(moment, now)
         due = self.clock.due(moment, now)
         return now + _STANDING_US if due is None else due
 

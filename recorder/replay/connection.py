@@ -193,6 +193,12 @@ class Connection:
         data = self._snapshot(stream)
         return narrowed(data, running.keys, full=True) if data is not None and running is not None else None
 
+    def refresh(self) -> None:
+        """Send a full frame of every stream that the client has, where there is one."""
+        for stream in self.session.streams:
+            self._send_full(stream)
+        self.flush()
+
     def freeze(self) -> None:
         """Send nothing and hear nothing, the connection staying open, as on a dead line."""
         self.frozen = True

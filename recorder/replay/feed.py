@@ -53,8 +53,11 @@ def batch_of(updates: Sequence[Update]) -> Batch:
     return Batch([update.stream for update in updates], [update.data for update in updates])
 
 
-Turn = Literal["disconnected", "lost", "regained"]
-"""What befell the recorded connection: it ended; its brokerage session was lost, or came back."""
+Turn = Literal["disconnected", "lost", "regained", "moved"]
+"""What befell the recorded connection: it ended; its brokerage session was lost, or came back.
+
+Or the feed was moved to another time: clients get a full frame of every stream.
+"""
 
 
 class Due(NamedTuple):

@@ -117,6 +117,9 @@ class Gateway:
         """Do to the clients what befell the recorded connection."""
         if turn == "disconnected":
             await self.hub.drop_clients(clean=True)
+        elif turn == "moved":
+            for client in self.hub.clients:
+                client.refresh()
         elif self.authenticated != (turn == "regained"):
             self.turn(authenticated=turn == "regained")
 
@@ -243,8 +246,8 @@ async def serve(
 
     `buffer_limit` is how many bytes a client may leave unread before it counts as slow; `patience_s` how long a
     lossless feed waits for one. `on_join` hears of each client that has come, `on_leave` of each that has left. `tally`
-    makes what counts a client's frames. `session` fixes the session token. With `tls` it is https and wss. `extend` adds
-    routes of its own.
+    makes what counts a client's frames. `session` fixes the session token. With `tls` it is https and wss. `extend`
+    adds routes of its own.
     A failure of the feed sets `hub.ended` and is raised where the context is left.
     """
     hub = Hub(feed, clock=clock, patience_s=patience_s)
