@@ -108,6 +108,7 @@ async def _run(
     elif options.cert is not None:
         tls = given(options.cert, options.key)
     log = FaultLog(None, clock=wall_clock, tell=report.fault)
+    await feed.prepare()
     control = Control(feed, clock=wall_clock)
 
     def joined(_client: Connection) -> None:

@@ -76,6 +76,11 @@ class ArchiveFeed:
         """Whether every client must get every frame: where nothing but the clients sets the pace."""
         return self.clock.speed is None
 
+    async def prepare(self) -> None:
+        """Learn what was known at the beginning, before anybody asks; the first `due` would do it otherwise."""
+        if self._moved is not None:
+            await self._move(self._moved)
+
     def want(self, streams: Collection[str]) -> None:
         """Take note of all streams that some client has now."""
         self._wanted = frozenset(streams)
