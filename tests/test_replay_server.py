@@ -312,16 +312,19 @@ async def test_a_slow_client_slows_itself_only(layout: Layout) -> None:
     frames = [Given(NOON + number * 100, quote(number, {"84": str(number), "58": pad})) for number in range(10_000)]
     await recorded(layout, frames)
     feed = feed_of(layout)
-    async with replayed(feed, buffer_limit=1 << 20) as gateway:
-        async with client(gateway, f"smd+{AAPL}+{{}}") as slow, client(gateway, f"smd+{AAPL}+{{}}") as quick:
-            slow.transport.pause_reading()
-            got = await received(quick, 10_000)
-            assert [frame.data for frame in frames] == got
-            first, _ = gateway.hub.clients
-            assert first.missed > 0
-            slow.transport.resume_reading()
-            while json.loads(await slow.recv())["84"] != "9999":
-                pass
+    async with (
+        replayed(feed, buffer_limit=1 << 20) as gateway,
+        client(gateway, f"smd+{AAPL}+{{}}") as slow,
+        client(gateway, f"smd+{AAPL}+{{}}") as quick,
+    ):
+        slow.transport.pause_reading()
+        got = await received(quick, 10_000)
+        assert [frame.data for frame in frames] == got
+        first, _ = gateway.hub.clients
+        assert first.missed > 0
+        slow.transport.resume_reading()
+        while json.loads(await slow.recv())["84"] != "9999":
+            pass
 
 
 @in_loop
@@ -330,15 +333,17 @@ async def test_a_client_that_never_reads_is_let_go_at_full_speed(layout: Layout)
     pad = "x" * 4_000
     frames = [Given(NOON + number, quote(number, {"84": str(number), "58": pad})) for number in range(8_000)]
     await recorded(layout, frames)
-    async with replayed(feed_of(layout, speed=None), buffer_limit=1 << 20, patience_s=0.5) as gateway:
-        async with client(gateway, f"smd+{AAPL}+{{}}") as stuck, client(gateway, f"smd+{AAPL}+{{}}") as quick:
-            stuck.transport.pause_reading()
-            assert [frame.data for frame in frames] == await received(quick, 8_000)
-            stuck.transport.resume_reading()
-            with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    await stuck.recv()
-            assert closed.value.rcvd is None or 1008 == closed.value.rcvd.code
+    async with (
+        replayed(feed_of(layout, speed=None), buffer_limit=1 << 20, patience_s=0.5) as gateway,
+        client(gateway, f"smd+{AAPL}+{{}}") as stuck,
+        client(gateway, f"smd+{AAPL}+{{}}") as quick,
+    ):
+        stuck.transport.pause_reading()
+        assert [frame.data for frame in frames] == await received(quick, 8_000)
+        stuck.transport.resume_reading()
+        with pytest.raises(ConnectionClosed) as closed:
+            await received(stuck, 8_001)
+        assert closed.value.rcvd is None or 1008 == closed.value.rcvd.code
 
 
 @in_loop
@@ -372,9 +377,10 @@ async def test_a_capture_trusts_the_certificate_that_is_made(layout: Layout, tmp
     tls, ca = self_signed("127.0.0.1", folder=tmp_path)
     async with replayed(feed_of(layout), tls=tls) as gateway:
         assert gateway.base_url.startswith("https://")
-        for number, how in enumerate(({"ca": ca}, {"insecure": True})):
-            async with recording(settings_for(gateway, tmp_path / str(number), **how)) as running:
-                await eventually(lambda running=running: running.received > 20)
+        async with recording(settings_for(gateway, tmp_path / "trusting", ca=ca)) as trusting:
+            await eventually(lambda: trusting.received > 20)
+        async with recording(settings_for(gateway, tmp_path / "blind", insecure=True)) as blind:
+            await eventually(lambda: blind.received > 20)
         with pytest.raises(GatewayError, match="not trusted"):
             async with recording(settings_for(gateway, tmp_path / "refused")):
                 pass
@@ -383,7 +389,7 @@ async def test_a_capture_trusts_the_certificate_that_is_made(layout: Layout, tmp
 def test_a_certificate_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     """With its name."""
     (tmp_path / "cert.pem").write_text("no certificate")
-    with pytest.raises(ReplayError, match="cert.pem"):
+    with pytest.raises(ReplayError, match=r"cert\.pem"):
         given(tmp_path / "cert.pem", None)
 
 

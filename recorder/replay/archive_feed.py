@@ -124,19 +124,21 @@ class ArchiveFeed:
             return Due((), now + _STANDING_US)
         if self.ended:
             return Due((), None)
-        if not await self._load():
-            return self._end(now)
+        found = await self._load()
         if self._moved is not None:
             return Due((), now)  # somebody has moved it meanwhile
-        assert self._loaded is not None, "it was just loaded"
-        latest = self._loaded.latest
+        return self._slice(found, now) if found is not None else self._end(now)
+
+    def _slice(self, loaded: Loaded, now: int) -> Due:
+        """Give what is due of what is loaded."""
+        latest = loaded.latest
         last = min(self._place + _SLICE, len(latest))
         if self.clock.speed is not None:
             reached = int(np.searchsorted(latest[self._place : last], self.clock.at(now), side="right"))
             last = self._place + reached
         if last == self._place:
             return Due((), self._next(int(latest[self._place]), now))
-        batch, turn = self._cut(self._loaded, last)
+        batch, turn = self._cut(loaded, last)
         self.clock.reach(int(latest[self._place - 1]))
         following = int(latest[self._place]) if self._place < len(latest) else self.clock.at(now)
         return Due(batch, self.clock.due(following, now), turn)
@@ -171,18 +173,18 @@ class ArchiveFeed:
         self.ended = True
         return Due((), None)
 
-    async def _load(self) -> bool:
-        """Have a frame to give; False if there is none any more."""
+    async def _load(self) -> Loaded | None:
+        """Have a frame to give; None if there is none any more."""
         assert self._ahead is not None, "it was moved to where it begins"
         while self._loaded is None or self._place >= len(self._loaded.batch):
             self._loaded, self._place = await self._ahead.next(), 0
             if self._loaded is None:
-                return False
+                return None
             if self._loaded.session != self._session:
                 self._session = self._loaded.session
                 self._state.clear()
                 self._authenticated = True
-        return True
+        return self._loaded
 
     async def _move(self, moment: int) -> None:
         """Begin to read at a moment, with what was known then."""
