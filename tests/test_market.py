@@ -96,7 +96,7 @@ def test_a_slice_is_bounded_and_asks_to_be_called_again() -> None:
     feed.want(["smd+265598"])
     feed.advance(T0)
 
-    updates, again = feed.advance(T0 + 500_000)
+    updates, again, _ = feed.advance(T0 + 500_000)
 
     assert len(updates) == 2_000
     assert again == T0 + 500_000

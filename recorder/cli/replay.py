@@ -1,4 +1,4 @@
-"""`recorder replay`: print what was recorded as JSON lines."""
+"""`recorder replay`: print what was recorded as JSON lines, or serve it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from operator import itemgetter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import msgspec
@@ -54,8 +55,13 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     start: Start = None,
     end: End = None,
     speed: Annotated[
-        str, typer.Option(metavar="max|N", help="max: as fast as can be; 1: as it was received; 20: 20 times as fast.")
-    ] = "max",
+        str | None,
+        typer.Option(
+            metavar="max|N",
+            help="max: as fast as can be; 1: as it was received; 20: 20 times as fast.",
+            show_default="max; 1 with --serve",
+        ),
+    ] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Frames, byte for byte, instead of rows.")] = False,
     kind: Annotated[
         list[str] | None, typer.Option(metavar="KIND,…", help=f"With --raw: only frames of these: {', '.join(KINDS)}.")
@@ -68,20 +74,85 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
             show_default="event",
         ),
     ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Serve it as the broker's gateway would."),
+    ] = None,
+    start_at_once: Annotated[
+        bool, typer.Option("--start-at-once", help="With --serve: do not wait for a client's first subscription.")
+    ] = False,
+    loop: Annotated[bool, typer.Option("--loop", help="With --serve: begin again at the end.")] = False,
+    skip_gaps: Annotated[
+        bool, typer.Option("--skip-gaps", help="With --serve: leap over holes in the data instead of living them.")
+    ] = False,
+    expire_after: Annotated[
+        str,
+        typer.Option(metavar="DURATION|never", help="With --serve: market data ends unless renewed, in replay time."),
+    ] = "10m",
+    recorder: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --serve: whose recording, if several recorders recorded.")
+    ] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="With --serve: https, with a certificate made for it.")] = False,
+    cert: Annotated[Path | None, typer.Option(metavar="FILE", help="With --serve: https, by this certificate.")] = None,
+    key: Annotated[Path | None, typer.Option(metavar="FILE", help="The key of --cert.")] = None,
+    control: Annotated[
+        bool, typer.Option("--control", help="With --serve: POST /replay/pause, resume, seek and speed.")
+    ] = False,
+    faults: Annotated[
+        str | None, typer.Option(metavar="SCRIPT", help="With --serve: what goes wrong besides, as in simulate.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="With --faults: the same seed gives the same faults.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="With --serve: print JSON lines, as simulate does.")] = False,
     config: Config = None,
 ) -> None:
-    """Print what was recorded as JSON lines, in order.
+    """Print what was recorded as JSON lines, in order, or serve it as a gateway.
 
     A line is a row of a topic's table: the topic, then every value that is not absent. Where the data has a hole, a
     line of the topic gaps says so, and another where it is over. With --raw a line is a frame, and at the end the
     content digests of the received frames are printed on standard error. What is still in the journal is included.
+
+    With --serve it is a gateway that clients connect to, unmodified: they log in, subscribe, and get full frames, then
+    what was received, byte for byte, at the recorded pace (or --speed). Ctrl-C stops.
 
     For example:
 
       recorder replay --topic market_data --conid 265598 --start 2026-11-20 --end 2026-11-21
 
       recorder replay --raw --speed 20 | head
+
+      recorder replay --serve 127.0.0.1:5000 --start 2026-11-20T14:30
     """
+    if serve is not None:
+        if topic or conid or raw or kind or gaps:
+            raise UsageError(
+                "--serve serves all frames", hint="clients choose what they subscribe to; use --start and --end"
+            )
+        from recorder.cli.replay_server import Serving, serve_archive  # noqa: PLC0415  aiohttp takes a moment
+
+        serve_archive(
+            data_folder(data, config),
+            Serving(
+                address=serve,
+                start=start,
+                end=end,
+                speed=_speed(speed) if speed is not None else 1.0,
+                at_once=start_at_once,
+                loop=loop,
+                skip_gaps=skip_gaps,
+                expire_after=expire_after,
+                recorder=recorder,
+                tls=tls,
+                cert=cert,
+                key=key,
+                control=control,
+                faults=faults,
+                seed=seed,
+                json=json,
+            ),
+        )
+        return
+    if start_at_once or loop or skip_gaps or tls or cert or key or control or faults or recorder or json:
+        raise UsageError("that option is about a gateway", hint="add --serve HOST:PORT")
     if kind and not raw:
         raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
     if gaps and raw:
@@ -109,9 +180,9 @@ def _kinds(given: list[str] | None) -> frozenset[Kind]:
     return frozenset(kind for kind in KINDS if kind in texts or not texts)
 
 
-def _speed(text: str) -> float | None:
+def _speed(text: str | None) -> float | None:
     """Read a speed; None is as fast as can be."""
-    if text == "max":
+    if text is None or text == "max":
         return None
     try:
         factor = float(text)

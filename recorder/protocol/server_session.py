@@ -42,12 +42,13 @@ class Rules:
     """How the emulated gateway behaves where the broker's behaviour is a matter of time or taste; microseconds.
 
     `full_on_renewal` sends a full frame when a client asks again for a stream it has; whether the broker does is not
-    known. `tic_replies` is how many times a `tic` is answered (four identical replies were seen once).
+    known. `expire_after` None lets no stream expire. `tic_replies` is how many times a `tic` is answered (four
+    identical replies were seen once).
     """
 
     ready_after: int = SECOND // 4
     heartbeat_every: int = 10 * SECOND
-    expire_after: int = 600 * SECOND
+    expire_after: int | None = 600 * SECOND
     full_on_renewal: bool = True
     tic_replies: int = 1
     bars_at_once: int = 5
@@ -231,7 +232,8 @@ class ServerSession:
         known = self.streams.pop(name, None)  # and in again at the end, so that the first in line expires first
         asked = None if request.fields is None else allowed_keys(request.fields)
         keys = asked if known is None else _joined(known.keys, asked)
-        expires = now + self.rules.expire_after if request.verb == "smd" else None
+        limit = self.rules.expire_after if request.verb == "smd" else None
+        expires = None if limit is None else now + limit
         self.streams[name] = Stream(keys, expires)
         if known is not None and known.keys == keys and not self.rules.full_on_renewal:
             return []

@@ -15,13 +15,16 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Collection, Iterable
+from itertools import chain
 from typing import Final, Literal
 
 from aiohttp import web
 
 from recorder.protocol.envelope import wire_topic
 from recorder.protocol.projection import narrowed
+from recorder.protocol.server_requests import STARTS
 from recorder.protocol.server_session import Begin, End, Output, Reply, ServerSession
+from recorder.replay.feed import Batch
 from recorder.replay.tally import Tally
 
 TEXT: Final = 0x81  # a whole frame of text, unmasked
@@ -126,6 +129,35 @@ class Connection:
         if part is not None:
             self._pending.append((stream, part))
 
+    def take(self, batch: Batch) -> None:
+        """Take updates for the next write: those of streams that it has, and of topics that nobody subscribes to.
+
+        What can go out as it is is not looked into: the way of a client that asked for all that there is.
+        """
+        if self._behind or self._hushed:
+            self._take_one_by_one(batch)
+            return
+        running = self.session.streams
+        others = {name for name in batch.names if name not in running}
+        left_out = others if not self.session.authenticated else {name for name in others if name[:3] in STARTS}
+        narrow = {name for name in batch.names - others if not _passes(running[name].keys, batch)}
+        pairs = zip(batch.streams, batch.data, strict=True)
+        if not left_out and not narrow:
+            self._pending.extend(pairs)
+            return
+        for stream, data in pairs:
+            if stream in narrow:
+                part = narrowed(data, running[stream].keys)
+                if part is not None:
+                    self._pending.append((stream, part))
+            elif stream not in left_out:
+                self._pending.append((stream, data))
+
+    def _take_one_by_one(self, batch: Batch) -> None:
+        for stream, data in zip(batch.streams, batch.data, strict=True):
+            if stream in self.session.streams or (stream[:3] not in STARTS and self.session.authenticated):
+                self.offer(stream, data)
+
     def catch_up(self, *, lossless: bool) -> None:
         """Look how far the client has read; send what it is owed once it has caught up."""
         unread = self._transport.get_write_buffer_size()
@@ -145,10 +177,10 @@ class Connection:
         if self.frozen:
             self.withheld += len(pending)
             return
-        self._transport.write(framed((data for _, data in pending), self._opcode))
-        for stream, data in pending:
-            self.tally.add(stream, data)
-            self._total.add(stream, data)
+        streams, frames = zip(*pending, strict=True)
+        self._transport.write(framed(frames, self._opcode))
+        self.tally.extend(streams, frames)
+        self._total.extend(streams, frames)
 
     def send(self, frames: Iterable[bytes]) -> None:
         """Send frames that no feed has."""
@@ -160,6 +192,12 @@ class Connection:
         running = self.session.streams.get(stream)
         data = self._snapshot(stream)
         return narrowed(data, running.keys, full=True) if data is not None and running is not None else None
+
+    def refresh(self) -> None:
+        """Send a full frame of every stream that the client has, where there is one."""
+        for stream in self.session.streams:
+            self._send_full(stream)
+        self.flush()
 
     def freeze(self) -> None:
         """Send nothing and hear nothing, the connection staying open, as on a dead line."""
@@ -213,16 +251,21 @@ class Connection:
         return stream in self._hushed or stream.partition("+")[0] in self._hushed
 
 
-def framed(payloads: Iterable[bytes], opcode: int) -> bytes:
+def framed(payloads: Collection[bytes], opcode: int) -> bytes:
     """Put each payload into a WebSocket frame as a server writes it, unmasked (RFC 6455, 5.2)."""
-    parts = []
-    for payload in payloads:
-        length = len(payload)
-        if length < _SHORT:
-            parts.append(_pack_short(opcode, length))
-        elif length < _MEDIUM:
-            parts.append(_pack_medium(opcode, 126, length))
-        else:
-            parts.append(_pack_long(opcode, 127, length))
-        parts.append(payload)
-    return b"".join(parts)
+    lengths = list(map(len, payloads))
+    headers = {length: _header(length, opcode) for length in set(lengths)}
+    return b"".join(chain.from_iterable(zip(map(headers.__getitem__, lengths), payloads, strict=True)))
+
+
+def _header(length: int, opcode: int) -> bytes:
+    if length < _SHORT:
+        return _pack_short(opcode, length)
+    if length < _MEDIUM:
+        return _pack_medium(opcode, 126, length)
+    return _pack_long(opcode, 127, length)
+
+
+def _passes(keys: frozenset[str] | None, batch: Batch) -> bool:
+    """Say whether every frame of a batch may go out as it is to a client that gets these keys."""
+    return keys is None or (batch.keys is not None and keys.issuperset(batch.keys))

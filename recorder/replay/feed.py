@@ -12,9 +12,12 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import cached_property
+from typing import Literal, NamedTuple, Protocol
+
+from recorder.protocol.projection import keys_of
 
 
 class Update(NamedTuple):
@@ -24,14 +27,51 @@ class Update(NamedTuple):
     data: bytes
 
 
+class Batch:
+    """Frames of several streams, as two lists side by side: the stream of each, and its bytes."""
+
+    def __init__(self, streams: Sequence[str], data: Sequence[bytes]) -> None:
+        self.streams = streams
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __iter__(self) -> Iterator[Update]:
+        return map(Update, self.streams, self.data)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The streams that it has frames of."""
+        return frozenset(self.streams)
+
+    @cached_property
+    def keys(self) -> frozenset[str] | None:
+        """The keys that any of its market data has; None if one of these frames cannot be read."""
+        return keys_of([data for stream, data in zip(self.streams, self.data, strict=True) if stream[:4] == "smd+"])
+
+
+def batch_of(updates: Sequence[Update]) -> Batch:
+    """Make a batch of updates."""
+    return Batch([update.stream for update in updates], [update.data for update in updates])
+
+
+Turn = Literal["disconnected", "lost", "regained", "moved"]
+"""What befell the recorded connection: it ended; its brokerage session was lost, or came back.
+
+Or the feed was moved to another time: clients get a full frame of every stream.
+"""
+
+
 class Due(NamedTuple):
     """The updates due by now, and when to ask again; `again` is None when the feed has come to its end.
 
-    `again` not later than now means: there is more, ask as soon as these are delivered.
+    `again` not later than now means: there is more, ask as soon as these are delivered. `turn` happens behind them.
     """
 
-    updates: Sequence[Update]
+    updates: Sequence[Update] | Batch
     again: int | None
+    turn: Turn | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

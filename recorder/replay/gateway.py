@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import secrets
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -17,9 +18,10 @@ from recorder.errors import ReplayError
 from recorder.protocol.server_frames import Identity
 from recorder.protocol.server_session import Rules, ServerSession
 from recorder.replay.connection import BINARY, TEXT, Connection, Parting
-from recorder.replay.feed import Feed
+from recorder.replay.feed import Feed, Turn
 from recorder.replay.hub import Hub
 from recorder.replay.rest import Rest
+from recorder.replay.rest_snapshot import Snapshots
 from recorder.replay.tally import Counted, Tally
 
 log = logging.getLogger(__name__)
@@ -57,6 +59,8 @@ class Gateway:
         on_leave: Callable[[Leave], None] | None,
         tally: Callable[[], Tally],
         session: str | None,
+        tls: ssl.SSLContext | None,
+        extend: Callable[[web.Application], None] | None,
     ) -> None:
         self.hub = hub
         self.host = ""
@@ -66,6 +70,8 @@ class Gateway:
         self.refused: set[str] = set()  # wire prefixes that cannot be subscribed to just now
         self.rest = Rest(self)
         self.identity = Identity(session=session or secrets.token_hex(16), accounts=tuple(hub.feed.accounts))
+        self._tls = tls
+        self._extend = extend
         self._rules = rules
         self._opcode = BINARY if binary else TEXT
         self._buffer_limit = buffer_limit
@@ -73,13 +79,15 @@ class Gateway:
         self._on_leave = on_leave
         self._tally = tally
         self._seen = 0  # clients so far
+        hub.on_turn = self._follow
         self._runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=3.0)
 
     @property
     def base_url(self) -> str:
         """The REST address, as `--gateway` takes it."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{PREFIX}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://{host}:{self.port}{PREFIX}"
 
     @property
     def socket_url(self) -> str:
@@ -106,6 +114,16 @@ class Gateway:
         for client in self.hub.clients:
             self.hub.apply(client, client.session.turn(authenticated=authenticated, competing=competing))
 
+    async def _follow(self, turn: Turn) -> None:
+        """Do to the clients what befell the recorded connection."""
+        if turn == "disconnected":
+            await self.hub.drop_clients(clean=True)
+        elif turn == "moved":
+            for client in self.hub.clients:
+                client.refresh()
+        elif self.authenticated != (turn == "regained"):
+            self.turn(authenticated=turn == "regained")
+
     def roll_session(self) -> None:
         """Begin a new session under the living sockets: their heartbeats go on, their streams are dead."""
         for client in self.hub.clients:
@@ -117,7 +135,7 @@ class Gateway:
         if self._runner.server is None:
             await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, host, port).start()
+            await web.TCPSite(self._runner, host, port, ssl_context=self._tls).start()
         except OSError as exc:
             taken = exc.errno == errno.EADDRINUSE
             why = "the port is in use" if taken else exc.strerror or str(exc)
@@ -196,6 +214,9 @@ class Gateway:
     def _application(self) -> web.Application:
         application = web.Application()
         application.router.add_get(f"{PREFIX}/ws", self.handle_socket)
+        Snapshots(self.hub.feed, clock=self.hub.clock).register(application, prefix=PREFIX)
+        if self._extend is not None:
+            self._extend(application)
         self.rest.register(application, prefix=PREFIX)
         return application
 
@@ -220,12 +241,15 @@ async def serve(
     on_leave: Callable[[Leave], None] | None = None,
     tally: Callable[[], Tally] = Tally,
     session: str | None = None,
+    tls: ssl.SSLContext | None = None,
+    extend: Callable[[web.Application], None] | None = None,
 ) -> AsyncIterator[Gateway]:
     """Serve a feed while the context lasts; port 0 takes a free one.
 
     `buffer_limit` is how many bytes a client may leave unread before it counts as slow; `patience_s` how long a
     lossless feed waits for one. `on_join` hears of each client that has come, `on_leave` of each that has left. `tally`
-    makes what counts a client's frames. `session` fixes the session token.
+    makes what counts a client's frames. `session` fixes the session token. With `tls` it is https and wss. `extend`
+    adds routes of its own.
     A failure of the feed sets `hub.ended` and is raised where the context is left.
     """
     hub = Hub(feed, clock=clock, patience_s=patience_s)
@@ -238,6 +262,8 @@ async def serve(
         on_leave=on_leave,
         tally=tally,
         session=session,
+        tls=tls,
+        extend=extend,
     )
     try:
         await gateway.listen(host, port)

@@ -13,18 +13,18 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final
 
-from recorder.protocol.server_requests import STARTS
 from recorder.protocol.server_session import Output
 from recorder.replay.connection import Connection
-from recorder.replay.feed import Feed, Update
+from recorder.replay.feed import Batch, Feed, Turn, Update, batch_of
 from recorder.replay.tally import Counted, Tally
 
 log = logging.getLogger(__name__)
 
+_FINE_US: Final = 1_500
 _IDLE_US: Final = 1_000_000
 _LOOK_AGAIN_S: Final = 0.002
 _TOO_SLOW: Final = 1008
@@ -45,9 +45,9 @@ class Hub:
         self.ended = asyncio.Event()
         self.tally = Tally()
         self.hushed: Counter[str] = Counter()
+        self.on_turn: Callable[[Turn], Awaitable[None]]  # set by the gateway
         self._patience_s = patience_s
-        self._routes: dict[str, list[Connection]] = {}
-        self._stale = False  # the routes are not those of the sessions any more
+        self._stale = False  # the feed was not told yet which streams there are now
         self._changed = asyncio.Event()
         self._closings: set[asyncio.Task[None]] = set()
 
@@ -96,8 +96,10 @@ class Hub:
                 self._changed.clear()
                 self._attend()
                 self._rewire()
-                updates, again = await self.feed.due(self.clock())
+                updates, again, turn = await self.feed.due(self.clock())
                 self._deliver(updates)
+                if turn is not None:
+                    await self.on_turn(turn)
                 if self.feed.lossless:
                     await self._wait_for_slow()
                 if again is None:
@@ -107,15 +109,11 @@ class Hub:
             self.ended.set()
 
     def _rewire(self) -> None:
-        """Note anew which clients get which stream, if that changed."""
+        """Tell the feed which streams some client has, if that changed."""
         if not self._stale:
             return
         self._stale = False
-        self._routes = {}
-        for client in self.clients:
-            for stream in client.session.streams:
-                self._routes.setdefault(stream, []).append(client)
-        self.feed.want(self._routes.keys())
+        self.feed.want({stream for client in self.clients for stream in client.session.streams})
 
     def _attend(self) -> None:
         """Let sessions do what is due: first frames, heartbeats, expiry."""
@@ -125,18 +123,13 @@ class Hub:
             if deadline is not None and deadline <= now:
                 self.apply(client, client.session.advance(now))
 
-    def _deliver(self, updates: Sequence[Update]) -> None:
+    def _deliver(self, updates: Sequence[Update] | Batch) -> None:
         self._rewire()  # subscriptions may have come while the feed was awaited
-        lossless, routes = self.feed.lossless, self._routes
+        lossless = self.feed.lossless
+        batch = updates if isinstance(updates, Batch) else batch_of(updates)
         for client in self.clients:
             client.catch_up(lossless=lossless)
-        for stream, data in updates:
-            clients = routes.get(stream)
-            if clients is None and stream[:3] not in STARTS:
-                clients = [client for client in self.clients if client.session.authenticated]
-            for client in clients or ():
-                client.offer(stream, data)
-        for client in self.clients:
+            client.take(batch)
             client.flush()
             if client.hopeless and not lossless and not client.closing:
                 self._dismiss(client)
@@ -162,9 +155,12 @@ class Hub:
         now = self.clock()
         deadlines = [deadline for client in self.clients if (deadline := client.session.deadline) is not None]
         due = min(now + _IDLE_US if again is None else again, now + _IDLE_US, *deadlines)
-        if due <= now:
+        if due - now < _FINE_US:
+            # The loop's timers are no finer than a millisecond; what is due within one is worth standing still for.
+            time.sleep(max(0, due - now) / 1_000_000)  # noqa: ASYNC251
             await asyncio.sleep(0)
             return
+        due -= _FINE_US // 2
         with suppress(TimeoutError):
             async with asyncio.timeout((due - now) / 1_000_000):
                 await self._changed.wait()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -35,6 +35,20 @@ class Tally:
             digest = self._digests[topic] = ContentDigest(topic)
         digest.add(mask_tic(data) if stream == "tic" else data)
         self.frames += 1
+
+    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
+        """Take the next frames in, the stream of each beside it: by topics, which is what digests are of."""
+        named = {stream: topic_of((stream or "").partition("+")[0]) for stream in set(streams)}
+        topics = set(named.values())
+        if "tic" in named:
+            pairs = zip(streams, frames, strict=True)
+            frames = [mask_tic(data) if stream == "tic" else data for stream, data in pairs]
+        for topic in topics:
+            of_topic = frames
+            if len(topics) > 1:
+                of_topic = [data for stream, data in zip(streams, frames, strict=True) if named[stream] == topic]
+            self._digests.setdefault(topic, ContentDigest(topic)).extend(of_topic)
+        self.frames += len(frames)
 
     def totals(self) -> Mapping[str, Counted]:
         """Give count and digest of each topic, by name."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from recorder.protocol.masking import mask_tic
@@ -44,6 +44,11 @@ class Trail(Tally):
             self._starts.append((self.frames, self.totals()))
             while len(self._last) > self.frames - self._starts[0][0]:
                 self._last.popleft()
+
+    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
+        """Take the next frames in, one by one: blocks begin where they do."""
+        for stream, data in zip(streams, frames, strict=True):
+            self.add(stream, data)
 
     def shown(self) -> Shown:
         """Give what the trail shows now."""
