@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from recorder.cli.durations import format_duration, parse_duration
+from recorder.cli.durations import parse_duration
 from recorder.cli.options import Config, Data, Json
 from recorder.cli.output import print_json, print_table, progress
 from recorder.cli.settings import data_folder
@@ -169,7 +169,7 @@ def _print_gaps(document: dict[str, Any]) -> None:
             count, longest = causes.get(gap["cause"], (0, 0.0))
             causes[gap["cause"]] = max(count, gap["count"]), max(longest, gap["longest"])
     for cause, (count, longest) in sorted(causes.items()):
-        print(f"gaps         {cause}: at most {count} of a stream, the longest {format_duration(round(longest, 1))}")
+        print(f"gaps         {cause}: at most {count} of a stream, the longest {_lasted(longest)}")
 
 
 def _cells(one: dict[str, Any]) -> tuple[object, ...]:
@@ -199,7 +199,15 @@ def _cells(one: dict[str, Any]) -> tuple[object, ...]:
 def _gaps(missed: list[dict[str, Any]]) -> str | None:
     """Write how many gaps there were, and how long the longest was."""
     longest = max((gap["longest"] for gap in missed), default=0.0)
-    return f"{sum(gap['count'] for gap in missed)} ({format_duration(round(longest, 1))})" if missed else None
+    return f"{sum(gap['count'] for gap in missed)} ({_lasted(longest)})" if missed else None
+
+
+def _lasted(seconds: float) -> str:
+    """Write how long, as `recorder gaps` does: `0.5s`, `5m03s`, `1h02m`."""
+    if seconds < 60:  # noqa: PLR2004  a minute
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m{rest:02}s" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02}m"  # noqa: PLR2004  an hour
 
 
 def _lines(streams: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
