@@ -38,7 +38,9 @@ def main() -> None:
         if not page.exists():
             sys.exit(done.stderr)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-        print(f"report of {chosen.frames:,} rows: {took:.1f} s, {peak:.2f} GB, page of {page.stat().st_size / 1e6:.1f} MB")
+        print(
+            f"report of {chosen.frames:,} rows: {took:.1f} s, {peak:.2f} GB, page of {page.stat().st_size / 1e6:.1f} MB"
+        )
 
 
 if __name__ == "__main__":

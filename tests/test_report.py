@@ -117,7 +117,9 @@ def test_what_field_6509_says_holds_until_it_speaks_again(
 ) -> None:
     """Rows are counted by it, and too many that are not live are a problem."""
     letters = ["RpB", None, "DPB", None, None, "ZB"]
-    rows = [market(NOON + n * 1_000, **({"_6509": said} if said else {"_84": f"{n}"})) for n, said in enumerate(letters)]
+    rows = [
+        market(NOON + n * 1_000, **({"_6509": said} if said else {"_84": f"{n}"})) for n, said in enumerate(letters)
+    ]
     store(layout, [begin(), *rows], stored)
     code, document = report(layout, capsys)
 

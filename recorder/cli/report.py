@@ -147,7 +147,9 @@ def _print(document: dict[str, Any], html: Path | None) -> None:
     spans = ", ".join(f"{_clock(begin)} to {_clock(end)}" for begin, end in hours) or "none"
     said = document["calendar"] or "first to last row"
     print(f"{document['date']}   hours {spans} UTC ({said})")
-    print_table(_COLUMNS, map(_cells, _lines(document["streams"])), right=[name for name in _COLUMNS if name not in _TEXTS])
+    print_table(
+        _COLUMNS, map(_cells, _lines(document["streams"])), right=[name for name in _COLUMNS if name not in _TEXTS]
+    )
     _print_gaps(document)
     clock = document["clock"]
     if clock is None:

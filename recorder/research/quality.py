@@ -119,9 +119,7 @@ def summary(delays: Delays) -> DelaySummary | None:
     p50, p99 = delays.at(0.5), delays.at(0.99)
     if p50 is None or p99 is None:
         return None
-    return DelaySummary(
-        count=delays.count, low=delays.low / 1e6, p50=p50 / 1e6, p99=p99 / 1e6, high=delays.high / 1e6
-    )
+    return DelaySummary(count=delays.count, low=delays.low / 1e6, p50=p50 / 1e6, p99=p99 / 1e6, high=delays.high / 1e6)
 
 
 class Judge:
@@ -139,9 +137,7 @@ class Judge:
         self._gaps = [gap for gap in gaps if gap.recorder == day.recorder]
         self._silence = silence
 
-    def quality(
-        self, topic: Topic, conid: int, check: StreamCheck, *, symbol: str | None, size: int
-    ) -> StreamQuality:
+    def quality(self, topic: Topic, conid: int, check: StreamCheck, *, symbol: str | None, size: int) -> StreamQuality:
         """Give the figures of a stream."""
         assert check.first is not None, "a stream is one that has rows"
         assert check.last is not None, "as above"
