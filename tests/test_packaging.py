@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PAGES = {"recorder/py.typed", "recorder/capture/page.html", "recorder/research/quality.html"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def test_the_wheel_holds_every_module_and_topic_file(wheel: set[str]) -> None:
     topics = {f"recorder/schemas/{path.name}" for path in (ROOT / "schemas").glob("*.*")}
 
     assert {Path(name).suffix for name in topics} == {".toml", ".jsonl"}
-    assert (modules | topics | {"recorder/py.typed", "recorder/capture/page.html"}) - wheel == set()
+    assert (modules | topics | PAGES) - wheel == set()
 
 
 def test_the_wheel_holds_nothing_else(wheel: set[str]) -> None:

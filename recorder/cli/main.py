@@ -51,6 +51,14 @@ COMMANDS: Final = (
         "Reading",
         "List the holes in what was recorded: of which topic and contract, from when to when, and why.",
     ),
+    Command(
+        "report",
+        "Reading",
+        "Say what a date's recording is worth, by topic and contract; exit code 1 if it is beyond a limit.",
+    ),
+    Command(
+        "export", "Reading", "Write quotes as other programs' backtests take them: CSV, hftbacktest, NautilusTrader."
+    ),
     Command("fields", "Reading", "Find fields by words in their id, name or meaning; no words list them all."),
     Command("flush", "Maintenance", "Archive what a capture left in the journal."),
     Command("verify", "Maintenance", "Check that an archive is whole."),

@@ -151,9 +151,17 @@ def _stream(tables: list[pa.Table], columns: tuple[str, ...]) -> Stream:
     return Stream(
         np.concatenate([np.array([], np.int64), *stamps]),
         np.concatenate([np.array([], np.int64), *sessions]),
-        {name: np.concatenate([np.array([]), *(table[name].to_numpy() for table in tables)]) for name in numbers},
+        {name: np.concatenate([np.array([]), *(_numbers(table[name]) for table in tables)]) for name in numbers},
         np.concatenate([np.array([], np.bool_), *closed]),
     )
+
+
+def _numbers(column: pa.ChunkedArray) -> Floats:
+    """Give a column as numbers, NaN where it is absent; times in microseconds, which a float holds exactly."""
+    if pa.types.is_timestamp(column.type):
+        column = column.cast(pa.int64()).cast(pa.float64())
+    values: Floats = column.to_numpy()
+    return values
 
 
 def quotes(reader: Reader, source: Source) -> pd.DataFrame:
