@@ -43,7 +43,7 @@ class Contents:
     def known_at(self, reader: Reader, moment: int) -> Known:
         """Fold what the session that ran at a moment had received before it."""
         state, session, authenticated = RecordedState(), "", True
-        before = Span(reader.session_start(moment), moment)
+        before = Span(reader.sessions_start(moment), moment)
         if before.start is None or before.start >= moment:
             return Known(state, session, authenticated)
         for one in loaded(reader, self.recorder, before):
@@ -84,7 +84,7 @@ def contents_of(reader: Reader, *, span: Span, recorder: str | None = None) -> C
     if chosen not in recorders:
         raise ReplayError(f"no recorder {chosen!r} here", hint=f"use one of: {', '.join(recorders)}")
     begin, end = _bounds(reader, chosen, span)
-    whole = Span(reader.session_start(begin), span.end)
+    whole = Span(reader.sessions_start(begin), span.end)
     return Contents(
         recorder=chosen,
         span=span,
