@@ -45,7 +45,7 @@ COMMANDS: Final = (
     ),
     Command("status", "Reading", "Say how a recorder is doing."),
     Command("inspect", "Reading", "Show what an archive holds."),
-    Command("replay", "Reading", "Print what was recorded as JSON lines, in order."),
+    Command("replay", "Reading", "Print what was recorded as JSON lines, in order, or serve it as a gateway."),
     Command(
         "gaps",
         "Reading",

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import open_layout
@@ -18,6 +18,7 @@ from recorder.cli.durations import parse_duration
 from recorder.cli.fault_script import read_faults
 from recorder.cli.gateway_report import GatewayReport
 from recorder.cli.replay_keys import keys_on_terminal
+from recorder.cli.serving_options import Serving
 from recorder.cli.simulate import parse_address
 from recorder.errors import UsageError
 from recorder.protocol.instants import to_micros
@@ -34,27 +35,6 @@ from recorder.replay.gateway import Gateway, serve, wall_clock
 from recorder.replay.recorded_contents import contents_of
 
 _END_LOOK_S: Final = 0.1
-
-
-class Serving(NamedTuple):
-    """The options of `--serve`, as given."""
-
-    address: str
-    start: str | None
-    end: str | None
-    speed: float | None
-    at_once: bool
-    loop: bool
-    skip_gaps: bool
-    expire_after: str
-    recorder: str | None
-    tls: bool
-    cert: Path | None
-    key: Path | None
-    control: bool
-    faults: str | None
-    seed: int
-    json: bool
 
 
 def serve_archive(folder: Path, options: Serving) -> None:

@@ -1,0 +1,202 @@
+"""The lines of `recorder replay`: rows and frames as JSON, written when they are due."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import msgspec
+
+from recorder.cli.instants import format_instant
+from recorder.cli.output import progress
+from recorder.types import Frame, Kind
+
+if TYPE_CHECKING:
+    from recorder.archive.reading import Reader, Span
+    from recorder.protocol.topics import Topic as TopicFile
+    from recorder.protocol.topics import Topics
+    from recorder.replay.events import Event
+    from recorder.replay.gap_events import Gap
+
+_BATCH: Final = 1000  # lines written at once, unless they are paced
+_EXTRA: Final = "extra"
+_GAP_TIMES: Final = ("ts_recv", "start", "end")
+_encode: Final = msgspec.json.Encoder().encode_lines
+
+Line = dict[str, Any]
+Stamped = Iterator[tuple[int, Any]]
+
+
+class Choice(NamedTuple):
+    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times, kinds, gaps."""
+
+    topics: list[TopicFile] | None
+    conids: list[int] | None
+    span: Span
+    kinds: frozenset[Kind]
+    gaps: str
+
+
+def print_rows(reader: Reader, choice: Choice, speed: float | None) -> None:
+    """Print rows, when they are due."""
+    from recorder.archive.gaps import read_gaps, refuse_gaps  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.events import replay as rows_of  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.gap_events import with_gaps  # noqa: PLC0415
+
+    topics = [topic for topic in reader.topics if topic.mark is None] if choice.topics is None else choice.topics
+    names = [topic.name for topic in topics]
+    if choice.gaps == "raise":
+        refuse_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
+    columns = [column.name for topic in topics for column in topic.columns]
+    stamped = rows_of(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
+    if choice.gaps == "event":
+        rows = read_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
+        stamped = with_gaps(stamped, rows, choice.span)
+    lines = _row_lines({topic.name: topic for topic in topics})
+    _print(stamped, lines, reader, choice.span, speed=speed)
+
+
+def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
+    """Make what turns rows into lines; of each topic's record class it is worked out once how."""
+    from recorder.replay.gap_events import Gap  # noqa: PLC0415  pyarrow takes a moment
+
+    plans: dict[type[Any], _Plan] = {}
+
+    def line(event: Event) -> Line:
+        if isinstance(event, Gap):
+            return _gap_line(event)
+        plan = plans.get(type(event))
+        if plan is None:
+            plan = plans[type(event)] = _plan(type(event), topics[event.topic])
+        values = zip(plan.names, plan.values(event), strict=True)
+        row = {name: value for name, value in values if value is not None and value == value}  # noqa: PLR0124  NaN
+        for name in plan.times:
+            if name in row:
+                row[name] = format_instant(row[name])
+        if _EXTRA in row:
+            row[_EXTRA] = dict(row[_EXTRA])
+        return {"topic": event.topic, **row}
+
+    return line
+
+
+def _gap_line(gap: Gap) -> Line:
+    line = {name: value for name, value in gap._asdict().items() if value is not None}
+    return {"topic": gap.topic, **line, **{name: format_instant(line[name]) for name in _GAP_TIMES if name in line}}
+
+
+class _Plan(NamedTuple):
+    """How a record becomes a line: its names in the table's order, what takes their values, which are times."""
+
+    names: list[str]
+    values: Callable[[Any], tuple[Any, ...]]
+    times: list[str]
+
+
+def _plan(record: type[Any], topic: TopicFile) -> _Plan:
+    fields: tuple[str, ...] = record._fields  # a named tuple's; nothing private
+    own = [column.name for column in topic.columns]
+    names = [*(name for name in fields if name not in own and name != _EXTRA), *own, _EXTRA]
+    times = ["ts_recv", "ts_event", *(column.name for column in topic.columns if column.type == "timestamp")]
+    return _Plan(names, itemgetter(*map(fields.index, names)), times)
+
+
+def print_frames(reader: Reader, choice: Choice, speed: float | None) -> None:
+    """Print frames, when they are due, and at the end their digests."""
+    from recorder.replay.frames import frames  # noqa: PLC0415  pyarrow takes a moment
+
+    stamped = frames(reader, span=choice.span, kinds=choice.kinds, topics=choice.topics, conids=choice.conids)
+    if choice.conids is not None:  # of some contracts there is nothing to compare a digest with
+        _print(stamped, _frame_line, reader, choice.span, speed=speed)
+        return
+    tally = _Tally(reader.topics)
+    _print(tally.counting(stamped), _frame_line, reader, choice.span, speed=speed)
+    tally.print()
+
+
+def _frame_line(frame: Frame) -> Line:
+    line: Line = frame._asdict()
+    line["ts_recv"] = format_instant(frame.ts_recv)
+    try:
+        line["data"] = frame.data.decode()
+    except UnicodeDecodeError:
+        line["data_base64"] = line.pop("data")  # bytes are written as base64
+    return line
+
+
+class _Tally:
+    """Counts and digests the received frames that pass, by topic."""
+
+    def __init__(self, topics: Topics) -> None:
+        from recorder.protocol.digest import ContentDigest  # noqa: PLC0415  pyarrow takes a moment
+
+        self._topics = topics
+        self._make = ContentDigest
+        self._digests: dict[str, ContentDigest] = {}
+
+    def counting(self, stamped: Iterator[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
+        """Give what is given, counted."""
+        from recorder.protocol.envelope import wire_topic  # noqa: PLC0415  pyarrow takes a moment
+
+        for pair in stamped:
+            frame = pair[1]
+            topic = self._topics.claiming(wire_topic(frame.data)) if frame.kind == "in" else None
+            if topic is not None:
+                digest = self._digests.get(topic.name)
+                if digest is None:
+                    digest = self._digests[topic.name] = self._make(topic.name)
+                digest.add(frame.data)
+            yield pair
+
+    def print(self) -> None:
+        """Print count and digest of each topic on standard error."""
+        for name, digest in sorted(self._digests.items()):
+            print(f"  {name:<16} {digest.count:>12,} frames  {digest.hexdigest()}", file=sys.stderr)
+
+
+def _print(stamped: Stamped, line: Callable[[Any], Line], reader: Reader, span: Span, *, speed: float | None) -> None:
+    """Print each element as a line, when it is due."""
+    from recorder.replay.pace import paced  # noqa: PLC0415  pyarrow takes a moment
+
+    seconds = _seconds(reader, span)
+    on_terminal = sys.stdout.isatty()  # a bar would stand among the lines
+    with nullcontext(None) if on_terminal else progress("replay", total=seconds) as done:
+        watched = stamped if done is None else _watched(stamped, done)
+        elements = (element for _, element in watched) if speed is None else paced(watched, speed=speed)
+        _write(map(line, elements), at_once=_BATCH if speed is None else 1)
+
+
+def _write(lines: Iterator[Line], *, at_once: int) -> None:
+    out = sys.stdout.buffer
+    while batch := list(islice(lines, at_once)):
+        out.write(_encode(batch))
+        if at_once == 1:
+            out.flush()  # whoever reads wants it when it is due
+
+
+def _watched(stamped: Stamped, done: Callable[[float], None]) -> Stamped:
+    """Give what is given, and tell now and then how many seconds of the recording that is."""
+    first: int | None = None
+    for number, pair in enumerate(stamped):
+        if first is None:
+            first = pair[0]
+        if number % _BATCH == 0:
+            done((pair[0] - first) / 1e6)
+        yield pair
+
+
+def _seconds(reader: Reader, span: Span) -> float | None:
+    """Estimate how many seconds are to be replayed; None where only the journal knows."""
+    from recorder.archive.pieces import list_pieces  # noqa: PLC0415  pyarrow takes a moment
+
+    pieces = (piece for found in list_pieces(reader.layout).values() for piece in found if piece.touches(*span))
+    commits = [piece.commit for piece in pieces if piece.commit is not None]
+    if not commits:
+        return None
+    first, last = min(commit.ts_min for commit in commits), max(commit.ts_max for commit in commits)
+    begin = first if span.start is None else max(first, span.start)
+    return ((last if span.end is None else min(last, span.end)) - begin) / 1e6
