@@ -117,9 +117,10 @@ def test_what_field_6509_says_holds_until_it_speaks_again(
 ) -> None:
     """Rows are counted by it, and too many that are not live are a problem."""
     letters = ["RpB", None, "DPB", None, None, "ZB"]
-    rows = [
-        market(NOON + n * 1_000, **({"_6509": said} if said else {"_84": f"{n}"})) for n, said in enumerate(letters)
-    ]
+    rows = []
+    for number, said in enumerate(letters):
+        key, text = ("_84", str(number)) if said is None else ("_6509", said)
+        rows.append(market(NOON + number * 1_000, 20_000, conid=AAPL, **{key: text}))
     store(layout, [begin(), *rows], stored)
     code, document = report(layout, capsys)
 

@@ -121,10 +121,11 @@ def _seconds(flag: str, text: str) -> float:
 
 def _check_date(text: str | None) -> None:
     try:
-        if text is not None and Date.fromisoformat(text).isoformat() != text:
-            raise ValueError(text)
+        right = text is None or Date.fromisoformat(text).isoformat() == text
     except ValueError:
-        raise UsageError(f"--date: {text!r} is not a date", hint="write 2026-11-20") from None
+        right = False
+    if not right:
+        raise UsageError(f"--date: {text!r} is not a date", hint="write 2026-11-20")
 
 
 def _write_page(path: Path, document: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ class _Day:
         noon = (self._days[0].first + self._days[0].last) // 2
         start, end = self._reader.layout.boundary.day_of(noon)[1:]
         hours = trading_hours(calendar, start, end)
-        known = end if now is None else min(end, max(now, max(day.last for day in self._days)))
+        known = end if now is None else min(end, max(now, *(day.last for day in self._days)))
         return common(zip(hours.begin.tolist(), hours.end.tolist(), strict=True), [(start, known)])
 
     def _span_of_rows(self) -> list[Stretch]:

@@ -43,7 +43,7 @@ class Delays:
         self.low = min(self.low, other.low) if self.count else other.low
         self.high = max(self.high, other.high) if self.count else other.high
         self.count += other.count
-        self._bins += other._bins  # noqa: SLF001  its own kind
+        self._bins += other._bins
 
     def at(self, share: float) -> int | None:
         """Give the delay below which this share of them lies (0.5: the median); None if there are none."""

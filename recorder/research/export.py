@@ -3,8 +3,8 @@
 1. What is exported is the top of book as the broker conflated it. There is no depth, no order's place in a queue and no
    print of every trade in it, so none is made up: no trade events, no levels behind the best.
 2. A quote needs both sides with prices and sizes. Rows without are left out, and counted.
-3. Nothing stands across a hole: in a hftbacktest array the book is emptied where a gap begins, until the next quote. Other
-   formats have no such word; the gaps are written beside the quotes.
+3. Nothing stands across a hole: in a hftbacktest array the book is emptied where a gap begins, until the next quote.
+   Other formats have no such word; the gaps are written beside the quotes.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class Limits(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """What is beyond a limit: `what` is a name that stays, `conids` the contracts it is true of (0: none in special)."""
+    """What is beyond a limit: `what` is a name that stays, `conids` the contracts it is true of (0: no single one)."""
 
     what: str
     recorder: str | None

@@ -1,7 +1,7 @@
 """Quality: what a date's recording is worth, contract by contract, in figures.
 
-1. Covered is a moment of the session's hours that no gap of the ledger touches, of a contract that was recorded by then:
-   from its first row on, or all the time if it was recorded on earlier dates.
+1. Covered is a moment of the session's hours that no gap of the ledger touches, of a contract that was recorded by
+   then: from its first row on, or all the time if it was recorded on earlier dates.
 2. The hours are those of a trading calendar; without one, from the first row of what was subscribed to the last, for a
    contract that was not recorded before from its own first row.
 3. Times of broker and recorder are compared as they are. How far their clocks differ, heartbeats say.
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,8 @@ class DelaySummary:
     high: float
 
 
-class CauseSum(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CauseSum:
     """The gaps of one cause within the hours: how many, how many seconds, the longest; `information`: none missed."""
 
     cause: str
@@ -58,8 +59,8 @@ class StreamQuality:
     quote with both sides, `crossed` and `locked` those of them whose bid was above or at the ask. `silences` are
     stretches without a row, within the hours and outside of gaps, that were longer than asked. `repeated` rows say
     what the one before said at the same time of the broker's; `backwards` rows have a broker's time before that of the
-    row before. `availability` counts rows by the letters of field 6509, of which those `not_live` are delayed, frozen or not
-    subscribed. None is what cannot be said of the topic. Times are microseconds.
+    row before. `availability` counts rows by the letters of field 6509, of which those `not_live` are delayed, frozen
+    or not subscribed. None is what cannot be said of the topic. Times are microseconds.
     """
 
     recorder: str
@@ -195,7 +196,13 @@ class Judge:
             if inside or gap.start == gap.end:
                 found.setdefault((gap.cause, gap.information), []).append(inside)
         return [
-            CauseSum(cause, information, len(lengths), sum(lengths) / 1e6, max(lengths) / 1e6)
+            CauseSum(
+                cause=cause,
+                information=information,
+                count=len(lengths),
+                seconds=sum(lengths) / 1e6,
+                longest=max(lengths) / 1e6,
+            )
             for (cause, information), lengths in sorted(found.items())
         ]
 

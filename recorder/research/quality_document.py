@@ -42,7 +42,6 @@ def _stream(one: StreamQuality) -> dict[str, Any]:
         **asdict(one),
         "first": _time(one.first),
         "last": _time(one.last),
-        "gaps": [cause._asdict() for cause in one.gaps],
     }
 
 

@@ -38,7 +38,7 @@ Mask = npt.NDArray[np.bool_]
 def checked_columns(topic: Topic) -> list[str]:
     """Name the columns that a check of a topic looks at: all where repetition is judged."""
     if topic.name == QUOTED:
-        return topic_schema(topic).names
+        return list(topic_schema(topic).names)
     return ["ts_recv", "seq", *(["ts_event"] if topic.name in SENT else [])]
 
 
