@@ -480,6 +480,24 @@ def test_a_segment_that_is_committed_already_is_removed(layout: Layout) -> None:
     assert [] == layout.segments("main")
 
 
+def test_a_segment_is_kept_if_the_commit_that_has_its_place_cannot_be_read(layout: Layout) -> None:
+    """Then it is all there is of these frames; when the part is out of the way they are archived again."""
+    (path,) = write_session(layout, quotes(9))
+    kept = shutil.copy(path, layout.root.parent / "kept")
+    archive(layout)
+    shutil.copy(kept, path)
+    (part,) = (layout.root / "frames").rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-1])
+    with pytest.raises(Damaged) as caught:
+        archive(layout)
+
+    assert part == caught.value.path
+    assert [path] == layout.segments("main")
+    part.unlink()
+    archive(layout)
+    assert [given.data for given in quotes(9)] == [frame.data for frame in frames_of(layout.root)]
+
+
 def test_an_empty_segment_of_a_dead_session_is_removed(layout: Layout) -> None:
     """The machine died between making the file and writing to it."""
     layout.journal("main").mkdir(parents=True)

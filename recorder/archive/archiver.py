@@ -179,8 +179,8 @@ class Archiver:
         try:
             yield build
         except BaseException:
+            self._build = None  # first: if to abandon it fails too, nobody goes on with half a build
             build.abandon()
-            self._build = None
             raise
 
     def _keep_torn(self, reader: SegmentReader) -> str | None:
@@ -209,14 +209,17 @@ class Archiver:
         return next((part for part in parts if part.name.first == reader.first_seq), None)
 
     def _remove(self, path: Path, part: FramesPart) -> Commit:
-        """Remove a segment whose commit was broken off behind the rename, so that nobody has heard of it yet."""
+        """Remove a segment whose commit was broken off behind the rename, so that nobody has heard of it yet.
+
+        `Damaged`, and the segment stays, if the commit cannot be read: then the segment is all there is of the frames.
+        """
+        commit = part.commit()
         sync_folder(part.path.parent)
         point("archiver.remove")
         path.unlink()
         point("archiver.unlinked")
         sync_folder(path.parent)
         point("archiver.removed")
-        commit = part.commit()
         self._tell(commit)
         return commit
 

@@ -40,7 +40,7 @@ class ValueReader:
                 what = "the part has other columns than the parts that it belongs with"
                 raise Damaged(what, path=path, offset=0, hint="run `recorder verify`")
             for number in range(file.num_row_groups):
-                columns = valued_columns(file.metadata.row_group(number))
+                columns = valued_columns(file, number)
                 yield file.read_row_group(number, columns=columns, use_threads=False)
 
     def complete(self, tables: list[pa.Table]) -> pa.Table:
@@ -65,12 +65,13 @@ def texts_of(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema if field.type == pa.string()]
 
 
-def valued_columns(group: pq.RowGroupMetaData) -> list[str]:
+def valued_columns(file: pq.ParquetFile, number: int) -> list[str]:
     """Name the columns of a row group that have any value, by its metadata."""
-    names: dict[str, None] = {}
+    group, names = file.metadata.row_group(number), dict[str, None]()
     for place in range(group.num_columns):
         column = group.column(place)
-        said = column.statistics
+        odd = column.physical_type != file.schema.column(place).physical_type
+        said = None if odd else column.statistics  # to ask for those of an odd one would end the process
         if said is None or not said.has_null_count or said.null_count != column.num_values:
             names[column.path_in_schema.partition(".")[0]] = None
     return list(names)
