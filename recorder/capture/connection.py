@@ -104,10 +104,12 @@ class Connection:
                 await _wait(self._stop, _NAP)
                 continue
             self._was_ready = False
+            began = self._loop.time()
             ending = await self._try()
+            spent = self._loop.time() - began
             if not self._stop.is_set() and not self._dozing.is_set():
                 self._turn_to("reconnecting")
-                await _wait(self._stop, self._backoff.pause(ending, draw=random.random()))
+                await _wait(self._stop, self._backoff.pause(ending, draw=random.random(), spent=spent))
 
     async def tickle(self) -> None:
         """Keep the login alive, and see whose it is; a failure shows in the log, and the heartbeat decides.

@@ -18,7 +18,7 @@ from recorder.protocol.pacing import PENALTY, Pacer
 
 ORDERS: Final = "/iserver/account/orders"
 CONTRACTS: Final = "/trsrv/secdef"
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=4)
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
