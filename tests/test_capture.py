@@ -397,6 +397,27 @@ async def test_a_connection_without_heartbeats_is_replaced(tmp_path: Path) -> No
 
 
 @in_loop
+async def test_a_frozen_connection_does_not_delay_the_next(tmp_path: Path) -> None:
+    """Nothing answers its close, which may take ten seconds: the next one is opened long before that."""
+    feed, data = Script(), tmp_path / "data"
+    async with (
+        gateway_with(feed) as gateway,
+        recording(settings_for(gateway, data, heartbeat_timeout=1.5)) as running,
+    ):
+        await sent(running, feed, [quote(1)])
+        frozen = list(gateway.hub.clients)
+        for client in frozen:
+            client.freeze()
+        await eventually(lambda: any(client not in frozen for client in gateway.hub.clients))
+        for client in frozen:
+            client.thaw()
+    left = [frame.ts_recv for frame in recorder.open(data).frames(kinds=["mark"]) if b'"heartbeat_lost"' in frame.data]
+    back = [frame.ts_recv for frame in recorder.open(data).frames(kinds=["mark"]) if b'"connected"' in frame.data]
+
+    assert back[1] - left[0] < 9 * SECOND
+
+
+@in_loop
 async def test_a_login_renewed_under_the_socket_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The keep-alive's answer names another session: connect again, and say why."""
     caplog.set_level(logging.INFO, "recorder")

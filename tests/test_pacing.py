@@ -69,6 +69,12 @@ def test_a_gateway_that_is_away_is_tried_each_four_seconds_at_the_least() -> Non
     assert max(pauses(*[AWAY] * 50, draw=1.0)) < 4.0
 
 
+def test_the_wait_for_an_answer_that_never_comes_counts_as_pause() -> None:
+    """Else a try of four seconds and its pause make eight; one that was refused is spared its pause all the same."""
+    assert [0.0, 0.5] == [Backoff(1.0).pause(AWAY, draw=0.5, spent=spent) for spent in (4.0, 0.5)]
+    assert 1.0 == Backoff(1.0).pause(REFUSED, draw=0.5, spent=4.0)
+
+
 def test_a_gateway_that_refuses_is_asked_after_growing_pauses() -> None:
     """Up to a minute."""
     assert [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] == pauses(*[REFUSED] * 8)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from conftest import in_loop
 
-from recorder.capture.rest import Rest
+from recorder.capture.connection import Connection
+from recorder.capture.rest import Rest, Tickle
+from recorder.capture.settings import CaptureSettings
+from recorder.capture.status import Counters
 from recorder.errors import GatewayAway, GatewayError
+from recorder.protocol.masking import Masker
 
 
 class Server:
@@ -19,13 +25,15 @@ class Server:
 
     def __init__(self) -> None:
         self.status = 200
+        self.iserver: object = {}
         self.calls: list[tuple[str, float]] = []
         self.url = ""
 
     async def answer(self, request: web.Request) -> web.Response:
         """Answer any call."""
         self.calls.append((request.path, time.monotonic()))
-        return web.json_response({"session": "5f0c1e2d3b4a5968", "accounts": []}, status=self.status)
+        said = {"session": "5f0c1e2d3b4a5968", "accounts": [], "iserver": self.iserver}
+        return web.json_response(said, status=self.status)
 
 
 @asynccontextmanager
@@ -74,6 +82,34 @@ async def test_a_path_that_was_called_too_often_is_left_alone() -> None:
         await rest.close()
 
     assert ["/v1/api/tickle", "/v1/api/iserver/accounts"] == [path for path, _ in server.calls]
+
+
+@in_loop
+async def test_the_login_is_kept_alive_by_the_accounts_while_tickle_is_barred(tmp_path: Path) -> None:
+    """The broker ends a login that makes no request for five minutes, and bars a path for up to fifteen."""
+    async with serving() as server:
+        settings = CaptureSettings(gateway=server.url, data=tmp_path)
+        connection = Connection(settings, masker=Masker(), counters=Counters(), stop=asyncio.Event())
+        server.status = 429
+        await connection.tickle()
+        server.status = 200
+        await connection.tickle()
+        await connection.close()
+
+    assert ["/v1/api/tickle", "/v1/api/iserver/accounts"] == [path for path, _ in server.calls]
+
+
+@in_loop
+@pytest.mark.parametrize("iserver", [{"error": "no bridge"}, {"authStatus": "unknown"}, "no bridge", []])
+async def test_a_tickle_of_another_shape_says_nothing_of_the_brokerage_session(iserver: object) -> None:
+    """It must not end a capture: nobody knows all that a gateway answers amid its nightly reset."""
+    async with serving() as server:
+        server.iserver = iserver
+        rest = Rest(server.url, tls=None)
+        tickle = await rest.tickle()
+        await rest.close()
+
+    assert Tickle("5f0c1e2d3b4a5968", None, None) == tickle
 
 
 @in_loop

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from recorder.capture.status import GapStatus, Space, Status, StreamStatus, TopicStatus
 from recorder.capture.verdict import covered, problems, span, verdict, without_accounts
+from recorder.cli.capture import _line
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -210,3 +211,11 @@ def test_a_status_survives_being_written_and_read() -> None:
     status = status_of(gaps=(gap(-60),), wakes=NOON)
 
     assert status == msgspec.json.decode(msgspec.json.encode(status), type=Status)
+
+
+def test_the_live_line_says_all_that_is_wrong() -> None:
+    """A topic that is missing shows beside the capture's state, as the verdict puts it."""
+    gap = GapStatus("pnl", None, NOON - MINUTE, None, "stale")
+
+    assert "recording · no pnl for 1 min (stale) · 10 frames/s" in _line(status_of(gaps=(gap,)), 10)
+    assert "recording · 10 frames/s" in _line(status_of(), 10)

@@ -104,20 +104,26 @@ class Connection:
                 await _wait(self._stop, _NAP)
                 continue
             self._was_ready = False
+            began = self._loop.time()
             ending = await self._try()
+            spent = self._loop.time() - began
             if not self._stop.is_set() and not self._dozing.is_set():
                 self._turn_to("reconnecting")
-                await _wait(self._stop, self._backoff.pause(ending, draw=random.random()))
+                await _wait(self._stop, self._backoff.pause(ending, draw=random.random(), spent=spent))
 
     async def tickle(self) -> None:
-        """Keep the login alive, and see whose it is; a failure shows in the log, and the heartbeat decides."""
+        """Keep the login alive, and see whose it is; a failure shows in the log, and the heartbeat decides.
+
+        While `/tickle` is barred the other call has to do it: a login without any request ends after five minutes.
+        """
         if self._dozing.is_set():
             return
         try:
-            tickle = await self._rest.tickle()
-            self._masker.learn(tickle.session)
-            self.session.tickled(tickle.session, authenticated=tickle.authenticated, now=self._loop.time())
-            self._wake()
+            if not self._rest.tickle_barred:
+                tickle = await self._rest.tickle()
+                self._masker.learn(tickle.session)
+                self.session.tickled(tickle.session, authenticated=tickle.authenticated, now=self._loop.time())
+                self._wake()
             await self._rest.accounts()
         except GatewayError as exc:
             _log.warning("%s", exc)

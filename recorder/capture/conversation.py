@@ -20,6 +20,8 @@ from recorder.protocol.streams import News
 
 _log = logging.getLogger(__name__)
 _SEND_WITHIN: Final = 2.0
+_QUIET: Final = 2.0
+"""Seconds without a frame after which a connection that was given up is no longer read; else its close takes ten."""
 _EXPECTED: Final = frozenset({"welcomed", "ready"})
 _LOOKS: Final = 1_000
 """Frames a second that the session looks into. Of faster market data it is told the last of each stream, later."""
@@ -136,7 +138,7 @@ class Conversation:
                     break
             except TimeoutError:
                 break  # it does not read; closing has a time limit of its own
-        await wire.close()
+        await self._close(wire, dead=self._session.state is LOST)
         ours = "stopped" if stop.is_set() else "the market is closed" if self._session.dozing else None
         reason = ours or wire.close_reason or "the connection ended"
         if stop.is_set():
@@ -147,6 +149,17 @@ class Conversation:
         self._journal.note(encode_mark("disconnected", code=wire.close_code, reason=reason))
         level = logging.INFO if ours else logging.WARNING
         _log.log(level, "disconnected (%s)", reason)
+
+    async def _close(self, wire: Wire, *, dead: bool) -> None:
+        """Close, and read what still comes; one that is given up and carries nothing any more delays the next."""
+        closing = asyncio.create_task(wire.close())
+        received = self._counters.received
+        while not (await asyncio.wait({closing}, timeout=_QUIET))[0]:
+            if dead and received == self._counters.received and not self._journal.under_pressure:
+                wire.transport.abort()
+                break
+            received = self._counters.received
+        await closing
 
     def _receive(self, data: bytes, code: int) -> None:
         """Take a frame from the wire: journal it, then let the session look at it if it may matter to it."""

@@ -18,7 +18,7 @@ from recorder.protocol.pacing import PENALTY, Pacer
 
 ORDERS: Final = "/iserver/account/orders"
 CONTRACTS: Final = "/trsrv/secdef"
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=5)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=4)
 _UNAUTHORIZED: Final = 401
 _TOO_MANY: Final = 429
 
@@ -84,7 +84,7 @@ class Rest:
         session = answer.get("session")
         if type(session) is not str:
             raise GatewayError(f"{self.base_url}/tickle names no session", hint=self._login_hint())
-        status = (answer.get("iserver") or {}).get("authStatus") or {}
+        status = _inside(_inside(answer, "iserver"), "authStatus")
         return Tickle(session, status.get("authenticated"), status.get("competing"))
 
     async def accounts(self) -> None:
@@ -169,6 +169,12 @@ class Rest:
 
     def _address_hint(self) -> str:
         return "start the Client Portal Gateway and log in, or name its address with --gateway URL"
+
+
+def _inside(answer: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Give what an answer holds under a key; empty if it is no object, `{"error": …}` in its place say."""
+    value = answer.get(key)
+    return value if type(value) is dict else {}
 
 
 def _error_of(body: bytes) -> str:

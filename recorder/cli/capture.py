@@ -215,7 +215,9 @@ def _line(status: Status, rate: int) -> str:
     rows = "  ".join(f"{topic} {count:,}" for topic, count in sorted(status.rows.items(), key=lambda pair: -pair[1]))
     age = "no frame yet" if status.age is None else f"last frame {status.age:.0f} s ago"
     flushed = "no flush yet" if status.flushed is None else f"last flush {status.flushed:.0f} s ago"
-    problem = [status.problem] if status.problem else []
+    from recorder.capture.verdict import problems  # noqa: PLC0415  as all of the capture
+
+    wrong = [problem.text for problem in problems(status, status.at)]
     parts = [
         f"{rate:,} frames/s",
         age,
@@ -223,7 +225,7 @@ def _line(status: Status, rate: int) -> str:
         f"{status.unflushed_bytes / 1e6:.1f} MB unflushed",
         rows or "no rows yet",
     ]
-    return " · ".join([status.state, *problem, *parts])
+    return " · ".join([status.state, *wrong, *parts])
 
 
 def print_outcome(outcome: Outcome) -> None:

@@ -24,9 +24,13 @@ class Backoff:
         self._ending: Ending = "worked"
         self._tries = 0
 
-    def pause(self, ending: Ending, *, draw: float) -> float:
-        """Give the pause after a try that ended so; `draw` is a random number from 0 to 1."""
+    def pause(self, ending: Ending, *, draw: float, spent: float = 0.0) -> float:
+        """Give the pause after a try that ended so and took `spent` seconds; `draw` is a random number from 0 to 1.
+
+        Waiting for an answer that never comes counts as pause: nobody is spared by more of it.
+        """
         self._tries = self._tries + 1 if ending == self._ending != "worked" else 0
         self._ending = ending
         longest = max(self._first, MOST[ending])
-        return min(self._first * float(2 ** min(self._tries, 20)), longest) * (0.8 + 0.4 * draw)
+        pause = min(self._first * float(2 ** min(self._tries, 20)), longest) * (0.8 + 0.4 * draw)
+        return max(0.0, pause - spent) if ending == "away" else pause
