@@ -62,8 +62,8 @@ def assert_drawn_without_complaint(cells: list[dict[str, Any]]) -> None:
 
 
 def test_there_are_notebooks() -> None:
-    """Without one, the tests below would show nothing."""
-    assert NOTEBOOKS
+    """Without them, the tests below would show nothing."""
+    assert ["01_explore", "02_orders_and_pnl", "03_backtest"] == [path.stem for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
@@ -72,16 +72,20 @@ def test_a_notebook_is_committed_without_outputs(notebook: Path) -> None:
     assert [cell["id"] for cell in code_cells(notebook) if cell["outputs"] or cell["execution_count"]] == []
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_runs_on_what_the_demo_recorded(notebook: Path, tmp_path: Path) -> None:
-    """As its first lines promise: `recorder demo`, then the notebook."""
+@pytest.fixture(scope="module")
+def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Record the demo once for all notebooks."""
+    folder = tmp_path_factory.mktemp("demo")
     demo = command("demo", "--data", "demo-data", "--for", "6s")
-    ran = subprocess.run(
-        demo, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False, timeout=120
-    )
+    ran = subprocess.run(demo, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=120)
     assert ran.returncode == 0, ran.stderr
+    return folder / "demo-data"
 
-    assert_drawn_without_complaint(execute(notebook, tmp_path / "demo-data", tmp_path))
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_on_what_the_demo_recorded(notebook: Path, demo_data: Path, tmp_path: Path) -> None:
+    """As its first lines promise: `recorder demo`, then the notebook."""
+    assert_drawn_without_complaint(execute(notebook, demo_data, tmp_path))
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
