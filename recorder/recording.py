@@ -211,7 +211,7 @@ def _maintenance(layout: Layout) -> Iterator[None]:
     os.umask(0o077)
     lock = RecorderLock(layout.root / "journal", MAINTENANCE, root=layout.root)
     try:
-        lock.acquire()
+        lock.acquire(wait=MOMENT)  # an archiver that starts holds it for an instant
         lock.write(Holder(os.getpid()))
         with disk_errors(layout.root):
             yield

@@ -19,7 +19,7 @@ from recorder.archive.digest import table_digest
 from recorder.archive.frames_build import FramesBuild
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout, PartName
-from recorder.archive.names import publish
+from recorder.archive.names import names_lock, publish
 from recorder.archive.parts import sync_folders, write_typed
 from recorder.disk import sync_folder, sync_path
 from recorder.faults import point
@@ -188,12 +188,13 @@ class Build:
     def _remove_leftovers(self, date: str, name: PartName) -> None:
         """Remove typed parts that an earlier try at this segment left."""
         folders: set[Path] = set()
-        for topic in self._layout.topics():
-            folder = self._layout.root / topic / f"date={date}"
-            for path in folder.glob(f"conid=*/{name.session}-{name.first:012d}-*.parquet"):
-                path.unlink()
-                point("build.leftover_removed")
-                folders.add(path.parent)
+        with names_lock(self._layout):  # or a replacement of the date may link one back into place
+            for topic in self._layout.topics():
+                folder = self._layout.root / topic / f"date={date}"
+                for path in folder.glob(f"conid=*/{name.session}-{name.first:012d}-*.parquet"):
+                    path.unlink()
+                    point("build.leftover_removed")
+                    folders.add(path.parent)
         sync_folders(folders)  # or a power loss may bring one back whose place nothing takes
 
     def _remove_segment(self) -> None:

@@ -77,7 +77,8 @@ def finished_dates(layout: Layout, *, before: str) -> list[str]:
 def compact(layout: Layout, dates: Sequence[str], *, done: Callable[[int], None]) -> list[Compacted]:
     """Compact dates; `done` hears how many rows were copied so far.
 
-    Raises `Damaged` if what is there is not what was written; nothing of that date and topic is replaced then.
+    Raises `Damaged` if what is there is not what was written; nothing of that date and topic is replaced then. The
+    other dates are done before that.
     """
     tmp = layout.root / ".tmp" / ".compaction"  # no recorder has such a name
     if tmp.exists():
@@ -85,11 +86,23 @@ def compact(layout: Layout, dates: Sequence[str], *, done: Callable[[int], None]
     make_folder(tmp, below=layout.root)
     point("compaction.begin")
     work = _Work(layout, tmp, done)
+    compacted: list[Compacted] = []
+    damaged: list[Damaged] = []
     try:
-        compacted = [found for date in dates if (found := work.compact(date)) is not None]
+        for date in dates:
+            try:
+                found = work.compact(date)
+            except Damaged as exc:
+                damaged.append(exc)
+                shutil.rmtree(tmp)
+                make_folder(tmp, below=layout.root)
+                continue
+            compacted += [found] if found is not None else []
     finally:
         shutil.rmtree(tmp)
     point("compaction.done")
+    if damaged:
+        raise damaged[0]
     return compacted
 
 

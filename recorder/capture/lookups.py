@@ -38,7 +38,6 @@ async def looked_up(settings: CaptureSettings, topics: Topics) -> CaptureSetting
 
 async def _accounts(rest: Rest, settings: CaptureSettings) -> tuple[str, ...]:
     known = await rest.portfolio_accounts()
-    for account in settings.account:
-        if account not in known:
-            _log.warning("account %s is none of the login's: %s", account, ", ".join(known))
+    if any(account not in known for account in settings.account):
+        _log.warning("an account of --account is none of the %s that this login has", len(known))
     return settings.account or known
