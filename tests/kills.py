@@ -183,10 +183,11 @@ class Log(Tally):
         super().__init__()
         self.sent: list[tuple[float, bytes]] = []
 
-    def add(self, stream: str | None, data: bytes) -> None:
-        """Take the next frame in."""
-        super().add(stream, data)
-        self.sent.append((time.time(), data))
+    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
+        """Take the next frames in."""
+        super().extend(streams, frames)
+        now = time.time()
+        self.sent.extend((now, data) for data in frames)
 
 
 class Sender:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recorder.protocol.backoff import Backoff, Ending
-from recorder.protocol.pacing import OVERALL, PENALTY, SPACING, Pacer
+from recorder.protocol.pacing import FIRST_PENALTY, OVERALL, PENALTY, SPACING, Pacer
 
 WORKED: Ending = "worked"
 AWAY: Ending = "away"
@@ -49,12 +49,21 @@ def test_a_call_with_nobody_before_it_does_not_wait() -> None:
 
 
 def test_a_path_that_was_called_too_often_is_left_alone() -> None:
-    """For the broker's quarter of an hour; other paths are not."""
+    """For a minute at first; other paths are not."""
     pacer = Pacer()
-    pacer.bar("/tickle", 100.0)
 
-    assert (PENALTY, 1.0, None) == tuple(pacer.barred("/tickle", at) for at in (100.0, 999.0, 1000.0))
+    assert FIRST_PENALTY == pacer.bar("/tickle", 100.0)
+    assert (60.0, 1.0, None) == tuple(pacer.barred("/tickle", at) for at in (100.0, 159.0, 160.0))
     assert pacer.barred("/iserver/accounts", 100.0) is None
+
+
+def test_a_path_that_is_refused_again_is_left_alone_for_longer() -> None:
+    """Up to the broker's quarter of an hour; once it answers, the next refusal is a new one."""
+    pacer = Pacer()
+
+    assert [60.0, 120.0, 240.0, 480.0, PENALTY, PENALTY] == [pacer.bar("/tickle", 0.0) for _ in range(6)]
+    pacer.answered("/tickle")
+    assert FIRST_PENALTY == pacer.bar("/tickle", 0.0)
 
 
 def pauses(*endings: Ending, first: float = 1.0, draw: float = 0.5) -> list[float]:

@@ -94,7 +94,10 @@ class Connection:
                     hint="log in at its page in a browser, or let the recorder open the session with --login",
                 )
             self._token = tickle.session
-        await self._rest.accounts()
+        if self._was_connected and self._rest.accounts_barred:
+            _log.warning("the accounts may not be asked for just now: it is gone on without")
+        else:
+            await self._rest.accounts()
 
     async def stay(self) -> None:
         """Hold conversations until told to stop."""

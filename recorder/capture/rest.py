@@ -14,9 +14,10 @@ import aiohttp
 import msgspec
 
 from recorder.errors import GatewayAway, GatewayError, SettingError
-from recorder.protocol.pacing import PENALTY, Pacer
+from recorder.protocol.pacing import Pacer
 
 ORDERS: Final = "/iserver/account/orders"
+ACCOUNTS: Final = "/iserver/accounts"
 CONTRACTS: Final = "/trsrv/secdef"
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=15, connect=4)
 _UNAUTHORIZED: Final = 401
@@ -78,6 +79,11 @@ class Rest:
         """Whether the broker has refused `/tickle` for too many calls: then the last token has to do."""
         return self._pacer.barred("/tickle", self._now()) is not None
 
+    @property
+    def accounts_barred(self) -> bool:
+        """Whether the broker has refused to list the accounts for too many calls."""
+        return self._pacer.barred(ACCOUNTS, self._now()) is not None
+
     async def tickle(self) -> Tickle:
         """Keep the session alive and learn its token."""
         answer = await self._json("POST", "/tickle")
@@ -89,7 +95,7 @@ class Rest:
 
     async def accounts(self) -> None:
         """Ask for the accounts: the gateway wants this before orders and market data."""
-        await self._json("GET", "/iserver/accounts")
+        await self._json("GET", ACCOUNTS)
 
     async def portfolio_accounts(self) -> tuple[str, ...]:
         """List the accounts of the login; needs no brokerage session (the broker's document)."""
@@ -150,8 +156,9 @@ class Rest:
         if response.status == _UNAUTHORIZED:
             raise GatewayError(f"the gateway at {self.base_url} is not logged in", hint=self._login_hint())
         if response.status == _TOO_MANY:
-            self._pacer.bar(path, self._now())
-            raise GatewayError(f"{method} {url} was called too often; it is left alone for {PENALTY / 60:g} minutes")
+            aside = self._pacer.bar(path, self._now())
+            raise GatewayError(f"{method} {url} was called too often; it is left alone for {aside / 60:g} min")
+        self._pacer.answered(path)
         if response.status >= 400:  # noqa: PLR2004  HTTP's own limit
             raise GatewayError(f"{method} {url} failed with HTTP {response.status}{_error_of(data)}")
         return data
