@@ -71,7 +71,7 @@ class Build:
         self._derived = {topic.name: topic for topic in derived}
         self._decoder = Decoder(topics, self.state.decoding)
         self._pending: list[FrameBatch] = []
-        self._tables: dict[str, _Sorted] = {}
+        self._tables: dict[str, SortedRows] = {}
         self._undecoded: dict[str, int] = {}
         self._tmp = layout.tmp(reader.path.parent.name)
         self._frames_build = FramesBuild(
@@ -103,7 +103,7 @@ class Build:
         for name, rows in decoded.rows.items():
             self.rows[name] = self.rows.get(name, 0) + len(rows.conid)
             if name in self._derived:
-                self._tables.setdefault(name, _Sorted()).add(rows)
+                self._tables.setdefault(name, SortedRows()).add(rows)
         for name, missed in decoded.undecoded.items():
             self._undecoded[name] = self._undecoded.get(name, 0) + missed
 
@@ -207,22 +207,41 @@ class Build:
         self._frames_build.abandon()
 
 
-class _Sorted:
-    """Decoded tables of one topic, each sorted by contract, so that a contract's rows are slices and no copy."""
+class SortedRows:
+    """Decoded tables of one topic, sorted by contract, so that a contract's rows are slices and no copy.
+
+    Few rows wait for more before they are sorted: a table has its price however few rows it holds, and an hour of a
+    quiet stream, decoded each second, would come to some hundred thousand of them.
+    """
 
     def __init__(self) -> None:
         self._slices: dict[int, list[pa.Table]] = {}
+        self._waiting: list[Rows] = []
+        self._count = 0
 
     def add(self, rows: Rows) -> None:
-        order = np.argsort(rows.conid, kind="stable")
-        conids: npt.NDArray[np.int64] = rows.conid[order]
-        table = rows.table if len(rows.conid) == 1 else rows.table.take(order)
+        """Take the next decoded rows in."""
+        self._waiting.append(rows)
+        self._count += len(rows.conid)
+        if self._count >= CHUNK:
+            self._sort()
+
+    def _sort(self) -> None:
+        waiting, self._waiting, self._count = self._waiting, [], 0
+        if not waiting:
+            return
+        conid = np.concatenate([rows.conid for rows in waiting])
+        table = pa.concat_tables([rows.table for rows in waiting], promote_options="default").combine_chunks()
+        order = np.argsort(conid, kind="stable")
+        conids: npt.NDArray[np.int64] = conid[order]
+        table = table.take(order)
         starts = np.flatnonzero(np.append(True, conids[1:] != conids[:-1])).tolist()
         for start, end in zip(starts, [*starts[1:], len(conids)], strict=True):
             self._slices.setdefault(int(conids[start]), []).append(table.slice(start, end - start))
 
     def by_conid(self) -> Iterator[tuple[int, list[pa.Table]]]:
         """Give each contract's rows in order."""
+        self._sort()
         for conid in sorted(self._slices):
             yield conid, self._slices[conid]
 
