@@ -32,6 +32,7 @@ ALLOWED = re.compile(
 
 WAITING = {"message": "waiting for session"}
 SUCCESS = {"topic": "system", "success": "trader01"}
+PNL = {"topic": "spl", "args": {}}
 HEARTBEAT = {"topic": "system", "hb": 1785501234567}
 AUTHENTICATED = {"topic": "sts", "args": {"authenticated": True}}
 GONE = {"topic": "sts", "args": {"authenticated": False}}
@@ -127,7 +128,7 @@ def moment(ts: int) -> float:
 def ready(*, stale_after: float = 1e6, renew_every: float = 480.0) -> Talk:
     """Have a session that has subscribed to everything, and whose output was taken."""
     talk = Talk(stale_after=stale_after, renew_every=renew_every)
-    talk.hear(SUCCESS, AUTHENTICATED, full("265598"), full("8314@NYSE"))
+    talk.hear(SUCCESS, AUTHENTICATED, full("265598"), full("8314@NYSE"), PNL)
     talk.session.news()
     assert talk.session.state is READY
     assert talk.gaps() == []

@@ -17,6 +17,7 @@ from talk import (
     GONE,
     HEARTBEAT,
     OUR_TIC,
+    PNL,
     REFUSED,
     SESSION_MESSAGE,
     SMD,
@@ -150,7 +151,7 @@ def test_brokerage_streams_are_subscribed_again_when_authentication_comes_back()
 def test_streams_that_ended_are_neither_renewed_nor_missed() -> None:
     """Only what is subscribed can be silent."""
     talk = Talk()
-    talk.hear(SUCCESS, AUTHENTICATED, REFUSED, GONE)
+    talk.hear(SUCCESS, PNL, AUTHENTICATED, REFUSED, GONE)
     talk.said()
 
     assert {"tic"} == set(talk.wait(1000))
@@ -288,7 +289,7 @@ def test_a_pending_retry_ends_with_the_brokerage_session() -> None:
 def test_refused_market_data_is_asked_for_again_and_not_taken_for_data(refusal: bytes) -> None:
     """However the frame is written."""
     talk = Talk()
-    talk.hear(SUCCESS, AUTHENTICATED, market_data("8314@NYSE"))
+    talk.hear(SUCCESS, AUTHENTICATED, market_data("8314@NYSE"), PNL)
     talk.said()
     talk.hear(refusal)
 
@@ -323,7 +324,7 @@ def test_an_error_that_echoes_the_session_does_not_say_it() -> None:
 def test_a_contract_without_data_is_said_once(frame: bytes) -> None:
     """However the frames of the others are written."""
     talk = Talk()
-    talk.hear(SUCCESS, AUTHENTICATED)
+    talk.hear(SUCCESS, AUTHENTICATED, PNL)
     talk.said()
     assert talk.session.hears_all
     talk.hear(frame)

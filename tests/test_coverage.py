@@ -11,6 +11,7 @@ from talk import (
     GONE,
     HEARTBEAT,
     OUR_TIC,
+    PNL,
     REFUSED,
     STREAMS,
     SUCCESS,
@@ -27,7 +28,6 @@ from recorder.protocol.coverage import SETTLED, SNAPSHOT_WITHIN
 from recorder.protocol.ledger import Ledger
 
 COMPETING = {"topic": "sts", "args": {"authenticated": False, "competing": True}}
-PNL = {"topic": "spl", "args": {}}
 ORDER = {"topic": "sor", "args": []}
 
 
@@ -210,13 +210,25 @@ def test_what_tickle_says_of_the_brokerage_session_counts_too() -> None:
 def test_a_gateway_that_never_speaks_of_a_brokerage_session_leaves_a_gap() -> None:
     """From the connection's beginning on."""
     talk = Talk()
-    talk.hear(SUCCESS)
+    talk.hear(SUCCESS, PNL)
     talk.wait(40)
 
     assert {(topic, "not_authenticated", 1000.0, None) for topic in ("market_data", "orders")} == whole(talk)
 
 
 # ------------------------------------------------------------------ refusals
+
+
+def test_a_stream_of_whatever_topic_that_never_answers_is_refused() -> None:
+    """P&L is answered at once: thirty seconds without are a refusal, from its subscription to its first frame."""
+    talk = Talk()
+    talk.hear(SUCCESS, AUTHENTICATED, full("265598"), full("8314@NYSE"))
+    talk.wait(31)
+    assert {("pnl", "subscription_refused", 1000.0, None)} == whole(talk)
+    assert "spl+{}" in talk.wait(31), "it is asked for again"
+    talk.hear(PNL)
+
+    assert {("pnl", "subscription_refused", 1000.0, talk.now)} == whole(talk)
 
 
 def test_a_refused_topic_has_a_gap_from_its_subscription_to_the_next_that_stands() -> None:

@@ -21,7 +21,7 @@ from recorder.protocol.streams import News
 _log = logging.getLogger(__name__)
 _SEND_WITHIN: Final = 2.0
 _QUIET: Final = 2.0
-"""Seconds without a frame after which a connection that was given up is no longer read; else its close takes ten."""
+"""Seconds for which a connection without heartbeats is still read before it is dropped; to be closed it has ten."""
 _EXPECTED: Final = frozenset({"welcomed", "ready"})
 _LOOKS: Final = 1_000
 """Frames a second that the session looks into. Of faster market data it is told the last of each stream, later."""
@@ -138,7 +138,8 @@ class Conversation:
                     break
             except TimeoutError:
                 break  # it does not read; closing has a time limit of its own
-        await self._close(wire, dead=self._session.state is LOST)
+        if not (self._session.mute and await self._drops(wire)):
+            await wire.close()
         ours = "stopped" if stop.is_set() else "the market is closed" if self._session.dozing else None
         reason = ours or wire.close_reason or "the connection ended"
         if stop.is_set():
@@ -150,16 +151,15 @@ class Conversation:
         level = logging.INFO if ours else logging.WARNING
         _log.log(level, "disconnected (%s)", reason)
 
-    async def _close(self, wire: Wire, *, dead: bool) -> None:
-        """Close, and read what still comes; one that is given up and carries nothing any more delays the next."""
-        closing = asyncio.create_task(wire.close())
+    async def _drops(self, wire: Wire) -> bool:
+        """Drop a connection that carries nothing any more, so that closing it does not delay the next; else False."""
         received = self._counters.received
-        while not (await asyncio.wait({closing}, timeout=_QUIET))[0]:
-            if dead and received == self._counters.received and not self._journal.under_pressure:
-                wire.transport.abort()
-                break
-            received = self._counters.received
-        await closing
+        await asyncio.wait({asyncio.create_task(wire.wait_closed())}, timeout=_QUIET)
+        if received != self._counters.received or self._journal.under_pressure:
+            return False
+        wire.transport.abort()
+        await wire.wait_closed()
+        return True
 
     def _receive(self, data: bytes, code: int) -> None:
         """Take a frame from the wire: journal it, then let the session look at it if it may matter to it."""
@@ -200,7 +200,12 @@ class Conversation:
             if errand is not None:
                 task = asyncio.create_task(errand)
                 self._errands.add(task)
-                task.add_done_callback(self._errands.discard)
+                task.add_done_callback(self._run)
+
+    def _run(self, errand: asyncio.Task[None]) -> None:
+        self._errands.discard(errand)
+        if not errand.cancelled() and (exc := errand.exception()) is not None:
+            _log.error("an errand beside the recording failed; the recording goes on", exc_info=exc)
 
     def _journal_marks(self) -> None:
         for mark in self._session.marks():

@@ -40,6 +40,8 @@ class ClientSession:
     ) -> None:
         self.state: State = AWAY
         self.username: str | None = None
+        self.mute = False
+        """Whether the connection was given up because not even heartbeats came: closing it will not be answered."""
         self.streams = Streams(streams, ledger or Ledger(), timing=timing, now=now, wall=wall)
         self._timing = timing
         self._look_every = min(LOOK_EVERY, timing.stale_after / 10)
@@ -52,6 +54,7 @@ class ClientSession:
         self._token = token
         self._login = Login()
         self._leaving = False
+        self.mute = False
         self._opened_at = self._last_at = self._ours_at = now
         self._heartbeat_by = now + self._timing.heartbeat_timeout
         self._tic_at = now + self._timing.tickle_every
@@ -221,6 +224,7 @@ class ClientSession:
         if self.state in (AWAY, LOST):
             return
         if now >= self._heartbeat_by and not self._paused:
+            self.mute = True
             self._lose(Event.SILENCE, "heartbeat_lost", f"no heartbeat for {self._timing.heartbeat_timeout:g} s")
             return
         if now >= self._tic_at:

@@ -236,13 +236,15 @@ class Streams:
 
     def _give_up_unheard(self, now: float) -> None:
         for topic in self.topics():
-            lines = [line for line in self.subscriptions.of_topic(topic) if line.stream.renew]
-            silent = [line for line in lines if line.state == "asked" and now - (line.asked_at or now) >= SILENCE]
+            lines = [line for line in self.subscriptions.of_topic(topic) if line.stream.answered]
+            silent = [line for line in lines if _is_unheard(line, now)]
             if not silent:
                 continue
             names = _listed(line.stream.key for line in silent)
-            why = f"no data for {names} within {SILENCE:g} s: a wrong contract, or no market data line is free"
-            if any(line.watch.last is not None for line in lines):
+            of_market = any(line.stream.renew for line in silent)
+            guess = ": a wrong contract, or no market data line is free" if of_market else ""
+            why = f"no data for {names} within {SILENCE:g} s{guess}"
+            if any(line.watch.last is not None or line.state == "flowing" for line in lines):
                 for line in silent:
                     self.coverage.lose_stream(line, line.asked_at or now, "subscription_refused", why)
             else:
@@ -293,6 +295,11 @@ class Streams:
             line.stream.renew and (line.state in ("asked", "suspected") or line.watch.suspected)
             for line in self.lines.values()
         )
+
+
+def _is_unheard(line: Line, now: float) -> bool:
+    """Tell whether a stream that the broker answers was asked for long ago and never spoke; bars wait their turn."""
+    return line.state == "asked" and not line.stream.at_once and now - (line.asked_at or now) >= SILENCE
 
 
 def _listed(names: Iterable[str]) -> str:
