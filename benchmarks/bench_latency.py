@@ -99,12 +99,13 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1_000_000, help="how many are sent at full speed")
     parser.add_argument("--flush-every", default="2s")
     options = parser.parse_args()
+    figures: dict[str, object] = {}
     for name in options.rates.split(","):
         rate = 0 if name == "full" else int(name)
         found = measure(rate, options.seconds, options.frames, options.flush_every)
-        print(json.dumps({"rate": name, **found}), flush=True)
-    load_now = os.getloadavg()[0]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, load now {load_now:.1f}")
+        figures |= {f"{what} at {name}": value for what, value in found.items()}
+    figures["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":

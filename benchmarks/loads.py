@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recorder.archive.layout import make_layout
+from recorder.archive.layout import make_layout, open_layout
 from recorder.disk import make_folder
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.marks import encode_mark
@@ -20,37 +20,43 @@ BATCH = 10_000
 SEGMENT = 1_000_000
 
 
-def market(contracts: int) -> list[bytes]:
+def market(contracts: int, distinct: int = DISTINCT) -> list[bytes]:
     """Make the payloads of market data: a full frame of each contract, then deltas."""
     feed = SyntheticFeed(seed=1, contracts=contracts, rate=100_000)
     now = 1_785_763_811_000_000
     streams = [f"smd+{conid}" for conid in feed.instruments]
     feed.want(streams)
     made = [payload for stream in streams if (payload := feed.snapshot(stream, now)) is not None]
-    while len(made) < DISTINCT:
+    while len(made) < distinct:
         now += 20_000
         made += [update.data for update in feed.advance(now).updates if update.stream.startswith("smd+")]
-    return made[:DISTINCT]
+    return made[:distinct]
 
 
 def make_day(data: Path, *, frames: int, contracts: int) -> None:
     """Write a day's frames as segments, evenly over the day, then archive and compact them."""
+    write_day(data, frames=frames, payloads=market(contracts))
+    layout = open_layout(data)
+    flush(layout, tell=lambda _news: None)
+    compact_finished(layout, before="2100-01-01", done=lambda _rows: None)
+
+
+def write_day(data: Path, *, frames: int, payloads: list[bytes], segment: int = SEGMENT) -> None:
+    """Write a day's frames as segments, evenly over the day: the payloads, again and again."""
     layout = make_layout(data, DayBoundary("00:00 UTC"))
     folder = layout.journal("main")
     make_folder(folder, below=layout.root)
-    distinct, step = market(contracts), 86_000_000_000 // (frames + 1)
-    for first in range(0, frames + 1, SEGMENT):
-        last = min(first + SEGMENT, frames + 1)
+    step = 86_000_000_000 // (frames + 1)
+    for first in range(0, frames + 1, segment):
+        last = min(first + segment, frames + 1)
         with (folder / f"{SESSION}-{first:012d}.seg").open("wb") as file:
             file.write(encode_header(Header(recorder="main", session=SESSION, first_seq=first, date=DATE)))
             for begin in range(first, last, BATCH):
                 seqs = range(begin, min(begin + BATCH, last))
-                data_of = [distinct[(seq - 1) % DISTINCT] if seq else _mark() for seq in seqs]
+                data_of = [payloads[(seq - 1) % len(payloads)] if seq else _mark() for seq in seqs]
                 codes = [code_of("in" if seq else "mark", "text") for seq in seqs]
                 file.write(encode_batch(begin, [BEGIN + seq * step for seq in seqs], [1] * len(seqs), codes, data_of))
             file.write(encode_end(last - 1))
-    flush(layout, tell=lambda _news: None)
-    compact_finished(layout, before="2100-01-01", done=lambda _rows: None)
 
 
 def _mark() -> bytes:

@@ -1,0 +1,57 @@
+"""Processes of a benchmark: the recorder's command, and what a process and its children use."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from threading import Event, Thread
+from typing import NamedTuple
+
+RECORDER = [sys.executable, "-c", "from recorder.cli.main import main; main()"]
+TICK = os.sysconf("SC_CLK_TCK")
+PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+class Sample(NamedTuple):
+    """What a process and its children use: seconds of processor time, bytes of memory."""
+
+    at: float
+    cpu: float
+    memory: int
+
+
+class Watch:
+    """Looks at a process and its children once a second."""
+
+    def __init__(self, pid: int) -> None:
+        self.samples: list[Sample] = []
+        self._pid = pid
+        self._over = Event()
+        self._thread = Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(1):
+            used = [one for pid in self._family() if (one := _used(pid)) is not None]
+            if used:
+                self.samples.append(Sample(time.monotonic(), sum(u[0] for u in used), sum(u[1] for u in used)))
+
+    def _family(self) -> list[int]:
+        children = Path(f"/proc/{self._pid}/task/{self._pid}/children")
+        return [self._pid, *(map(int, children.read_text().split()) if children.exists() else ())]
+
+
+def _used(pid: int) -> tuple[float, int] | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return (int(stat[11]) + int(stat[12])) / TICK, int(pages) * PAGE
