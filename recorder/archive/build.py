@@ -33,6 +33,7 @@ from recorder.protocol.topics import Topic, Topics
 from recorder.types import KINDS
 
 _WRITERS: Final = 4  # each waits for the disk now and then
+_SORTED: Final = 4 * CHUNK  # rows sorted by contract at once: each sort cuts each contract's rows once more
 
 
 @dataclass(slots=True)
@@ -223,7 +224,7 @@ class SortedRows:
         """Take the next decoded rows in."""
         self._waiting.append(rows)
         self._count += len(rows.conid)
-        if self._count >= CHUNK:
+        if self._count >= _SORTED or (self._count >= CHUNK and len(self._waiting) > _SORTED // CHUNK):
             self._sort()
 
     def _sort(self) -> None:

@@ -103,10 +103,14 @@ def find_late(first_seq: int, ts_recv: npt.NDArray[np.int64], latest: int, late:
 def add_contents(contents: dict[str, ContentDigest], table: pa.Table) -> dict[str, int]:
     """Take the received frames of a table of frames into the content digests of their topics; count them by topic."""
     counts: dict[str, int] = {}
-    received = table.filter(pc.and_(pc.equal(table["kind"], "in"), table["topic"].is_valid()))
+    received = table.select(["topic", "data"])
+    counted = pc.and_(pc.equal(table["kind"], "in"), table["topic"].is_valid())
+    if not pc.all(counted).as_py():
+        received = received.filter(counted)
     for name in received["topic"].unique().to_pylist():
         digest = contents.setdefault(name, ContentDigest(name))
-        for payloads in received.filter(pc.equal(received["topic"], name))["data"].chunks:
+        own = pc.equal(received["topic"], name)
+        for payloads in (received if pc.all(own).as_py() else received.filter(own))["data"].chunks:
             lengths = np.diff(text_edges(payloads)).astype("<u4")
             digest.extend_joined(len(payloads), lengths.tobytes(), text_bytes(payloads))
             counts[name] = counts.get(name, 0) + len(payloads)

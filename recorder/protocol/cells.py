@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 import numpy as np
@@ -27,15 +28,49 @@ _CONID: Final = re.compile(r"([0-9]{1,18})([^0-9].*)?", re.DOTALL)
 _ARROW_ERRORS: Final = (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError)
 
 
+Values: TypeAlias = "list[Any] | pa.Array"
+"""Values as untyped JSON; those that are all texts, whole numbers or fractions may stand in an array without nulls."""
+
+_ARRAYS: Final[Mapping[type, pa.DataType]] = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+
+
 class Cells(NamedTuple):
-    """The numbers of the rows that have the key, and their values as untyped JSON."""
+    """The numbers of the rows that have the key, and their values."""
 
     rows: npt.NDArray[np.int64]
-    values: list[Any]
+    values: Values
 
     def pairs(self) -> Iterator[tuple[int, Any]]:
         """Give each row with its value."""
-        return zip(self.rows.tolist(), self.values, strict=True)
+        return zip(self.rows.tolist(), _listed(self.values), strict=True)
+
+
+def joined(pieces: Sequence[Cells]) -> Cells:
+    """Join cells of one key."""
+    if len(pieces) == 1:
+        return pieces[0]
+    rows = np.concatenate([piece.rows for piece in pieces])
+    if all(isinstance(piece.values, list) for piece in pieces):
+        return Cells(rows, list(chain.from_iterable(piece.values for piece in pieces)))
+    arrays = [_in_array(piece.values) for piece in pieces]
+    if len({None if isinstance(array, list) else array.type for array in arrays}) == 1:
+        return Cells(rows, pa.concat_arrays(arrays))
+    return Cells(rows, list(chain.from_iterable(map(_listed, arrays))))
+
+
+def _in_array(values: Values) -> Values:
+    """Put values that are all of one type into an array, where one can hold them."""
+    kind = None if not isinstance(values, list) else _ARRAYS.get(type(values[0]))
+    if kind is None or (kind != pa.string() and len(set(map(type, values))) > 1):
+        return values
+    try:
+        return pa.array(values, kind)
+    except _ARROW_ERRORS:
+        return values
+
+
+def _listed(values: Values) -> list[Any]:
+    return values if isinstance(values, list) else values.to_pylist()
 
 
 def to_text(value: Any) -> str:
@@ -77,53 +112,39 @@ def _type_of(parser: CellParser) -> pa.DataType:
     return ARROW_TYPES[PARSER_TYPES["price" if parser == "bare_price" else parser]]
 
 
-def _in_bulk(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
+def _in_bulk(values: Values, parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     """Convert values that are all written alike; None if they are not, so that each has to be looked at."""
-    if type(values[0]) is str:
-        return None if parser == "conid" else _texts(values, parser, kind)
+    values = _in_array(values)
+    try:
+        if isinstance(values, list):
+            numbers = kind == pa.float64() and parser != "at_size" and set(map(type, values)) <= {int, float}
+            return pa.array(values, kind) if numbers else None
+        if values.type == pa.string():
+            return _from_texts(values, parser, kind)
+        return _from_numbers(values, parser, kind)
+    except _ARROW_ERRORS:
+        return None
+
+
+def _from_texts(texts: pa.StringArray, parser: CellParser, kind: pa.DataType) -> pa.Array | None:
+    if parser == "conid":
+        return None
+    if parser != "text":
+        return _distinct(texts, parser, kind)
+    empty = pc.equal(texts, "")
+    return pc.if_else(empty, pa.scalar(None, pa.string()), texts) if pc.any(empty).as_py() else texts
+
+
+def _from_numbers(numbers: pa.Int64Array | pa.DoubleArray, parser: CellParser, kind: pa.DataType) -> pa.Array | None:
     if kind == pa.float64():
-        return _numbers(values, float, kind) if parser != "at_size" else None  # a number is the price
-    if kind == pa.int64() and type(values[0]) is int:
-        return _whole(values, parser, kind)
-    if parser == "time_ms" and type(values[0]) is int:
-        return _milliseconds(values)
-    return None
-
-
-def _texts(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
-    try:
-        texts = pa.array(values, pa.string())
-    except _ARROW_ERRORS:
+        return numbers.cast(kind) if parser != "at_size" else None  # a number is the price
+    if numbers.type != pa.int64():
         return None
-    if parser == "text":
-        return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.string()), texts)
-    return _distinct(texts, parser, kind)
-
-
-def _numbers(values: list[Any], of: type, kind: pa.DataType) -> pa.Array | None:
-    if of is int and set(map(type, values)) != {int}:
-        return None
-    try:
-        return pa.array(values, kind) if set(map(type, values)) <= {int, float} else None
-    except _ARROW_ERRORS:
-        return None
-
-
-def _whole(values: list[Any], parser: CellParser, kind: pa.DataType) -> pa.Array | None:
-    numbers = _numbers(values, int, kind)
-    if parser == "conid" and numbers is not None and pc.min(numbers).as_py() < 0:
+    if parser == "time_ms":
+        return pc.multiply_checked(numbers, 1000).cast(TIME)
+    if kind != pa.int64() or (parser == "conid" and pc.min(numbers).as_py() < 0):
         return None
     return numbers
-
-
-def _milliseconds(values: list[Any]) -> pa.Array | None:
-    whole = _numbers(values, int, pa.int64())
-    if whole is None:
-        return None
-    try:
-        return pc.multiply_checked(whole, 1000).cast(TIME)
-    except _ARROW_ERRORS:
-        return None
 
 
 def _distinct(texts: pa.Array, parser: CellParser, kind: pa.DataType) -> pa.Array | None:

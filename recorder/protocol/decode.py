@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from recorder.protocol.decoding_state import DecodingState, Orders
 from recorder.protocol.envelope import NotJson, bare_topic, read_json, wire_topic
+from recorder.protocol.flat_frames import Mask, read_flat
 from recorder.protocol.ledger import Ledger
 from recorder.protocol.row_builder import ITEM_BITS, Row, RowBuilder, RowBuilders, Rows, is_plain
 from recorder.protocol.segment import IN_BINARY, IN_TEXT, MARK, FrameBatch, kind_and_op
@@ -49,6 +51,7 @@ class Decoder:
         self._by_prefix, self._by_event = topics.by_prefix, topics.by_event
         self._claims: dict[str, tuple[int, Topic | None]] = {}
         self._plain = [is_plain(topic) for topic in self._topics]
+        self._plain_prefixes = any(map(is_plain, topics.by_prefix.values()))
         self._rest = [(topic, topic.rest) for topic in self._topics if topic.rest is not None]
 
     @property
@@ -59,10 +62,10 @@ class Decoder:
     def decode(self, batch: FrameBatch) -> Decoded:
         """Decode frames; never raises, whatever they hold."""
         builders = RowBuilders(self._topics)
-        claimed = [_NO_TOPIC] * len(batch)
+        claimed = np.full(len(batch), _NO_TOPIC, np.int32)
         undecoded: dict[str, int] = {}
         claims, plain = self._claims, self._plain
-        for frame, code, data in self._readable(batch):
+        for frame, code, data in self._readable(batch, self._add_flat(batch, builders, claimed)):
             if code == IN_TEXT or code == IN_BINARY:  # noqa: PLR1714, SIM109  this is the hot path
                 value = read_json(data)
                 wire = value.get("topic") if type(value) is dict else None
@@ -82,19 +85,37 @@ class Decoder:
                 undecoded[topic.name] = undecoded.get(topic.name, 0) + missed
         ordered = [builders[number] for number in sorted(builders)]
         rows = {builder.topic.name: builder.rows(batch, self._orders) for builder in ordered if builder.count}
-        return Decoded(rows, self._names.take(pa.array(claimed, pa.int32(), mask=np.array(claimed) < 0)), undecoded)
+        return Decoded(rows, self._names.take(pa.array(claimed, mask=claimed < 0)), undecoded)
 
-    def _readable(self, batch: FrameBatch) -> Iterable[tuple[int, int, bytes]]:
+    def _add_flat(self, batch: FrameBatch, builders: RowBuilders, claimed: npt.NDArray[np.int32]) -> Mask:
+        """Add the rows of frames that are flat and their own row; say which frames these are."""
+        added = np.zeros(len(batch), np.bool_)
+        flat = read_flat(batch) if self._plain_prefixes else None
+        if flat is None:
+            return added
+        wires = flat.topics.dictionary_encode()
+        numbers = np.array([self._claim_wire(wire)[0] for wire in wires.dictionary.to_pylist()], np.int32)
+        numbers = numbers[wires.indices.to_numpy()]
+        for number in np.unique(numbers).tolist():
+            if number != _NO_TOPIC and self._plain[number]:
+                own = flat.only(numbers == number)
+                builders[number].add_flat(own)
+                claimed[own.frames] = number
+                added[own.frames] = True
+        return added
+
+    def _readable(self, batch: FrameBatch, added: Mask) -> Iterable[tuple[int, int, bytes]]:
         """Give the frames that may matter: number in the batch, code, bytes."""
         if self._by_prefix or self._rest:
-            return zip(range(len(batch)), batch.code.tolist(), batch.payloads(), strict=True)
+            return batch.some(np.flatnonzero(~added))
         return ((place, MARK, data) for place, data in batch.marks())
 
     def _claim(self, value: Any, data: bytes) -> tuple[int, Topic | None]:
         """Find a frame's topic; also that of JSON which cannot be read but for its envelope, a number of 400 digits."""
         wire = value.get("topic") if type(value) is dict else wire_topic(data) if type(value) is NotJson else None
-        if type(wire) is not str:
-            return _NO_TOPIC, None
+        return (_NO_TOPIC, None) if type(wire) is not str else self._claim_wire(wire)
+
+    def _claim_wire(self, wire: str) -> tuple[int, Topic | None]:
         topic = self._by_prefix.get(wire.partition("+")[0])
         found = (_NO_TOPIC, None) if topic is None else (self._index[topic.name], topic)
         if len(self._claims) < 100_000:  # noqa: PLR2004  a cache of wire topics; noise must not grow it for ever

@@ -7,16 +7,16 @@ whole groups at the speed of `zip`, not of a loop over cells.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from recorder.protocol.cells import CellParser, Cells, multiplied, to_column, to_text
+from recorder.protocol.cells import CellParser, Cells, joined, multiplied, to_column, to_text
 from recorder.protocol.conids import fill_from_topic, join, topic_part
 from recorder.protocol.decoding_state import Orders
+from recorder.protocol.flat_frames import FlatFrames
 from recorder.protocol.segment import FrameBatch
 from recorder.protocol.tables import EXTRA, TIME, topic_schema
 from recorder.protocol.topics import Topic
@@ -82,12 +82,13 @@ class RowBuilder:
         self.topic = topic
         self.special = frozenset[str]() if is_plain(topic) else SPECIAL.union(topic.around)
         self._shapes: dict[tuple[str, ...], _Shape] = {}
+        self._flat: list[FlatFrames] = []
         self._parsers = column_parsers(topic)
 
     @property
     def count(self) -> int:
         """How many rows there are."""
-        return sum(len(shape.places) for shape in self._shapes.values())
+        return sum(len(shape.places) for shape in self._shapes.values()) + sum(len(flat.frames) for flat in self._flat)
 
     def around(self, frame: Row) -> Row:
         """Give what the topic's columns take of a frame beside its rows, and of its topic."""
@@ -108,10 +109,15 @@ class RowBuilder:
         shape.places.append(place)
         shape.values.append(row.values())
 
+    def add_flat(self, flat: FlatFrames) -> None:
+        """Take frames that are a row each."""
+        self._flat.append(flat)
+
     def rows(self, batch: FrameBatch, orders: Orders) -> Rows:
         """Make the table; `orders` is read and added to where the topic joins rows."""
         topic, count = self.topic, self.count
-        places = np.sort(np.concatenate([np.array(shape.places, np.int64) for shape in self._shapes.values()]))
+        shaped = [np.array(shape.places, np.int64) for shape in self._shapes.values()]
+        places = np.sort(np.concatenate([*shaped, *(flat.frames << ITEM_BITS for flat in self._flat)]))
         frames = places >> ITEM_BITS
         cells = self._cells(places)
         extra: dict[int, Row] = {}
@@ -139,15 +145,16 @@ class RowBuilder:
 
     def _cells(self, places: npt.NDArray[np.int64]) -> dict[str, Cells]:
         """Turn rows into columns, a shape at a time; `places` are those of all rows, in order."""
-        found: dict[str, list[tuple[npt.NDArray[np.int64], Iterable[Any]]]] = {}
+        found: dict[str, list[Cells]] = {}
+        for flat in self._flat:
+            rows = np.searchsorted(places, flat.frames << ITEM_BITS)
+            for key, cells in flat.pairs.items():
+                found.setdefault(key, []).append(Cells(rows[cells.rows], cells.values))
         for keys, shape in self._shapes.items():
             rows = np.searchsorted(places, shape.places)
             for key, values in zip(keys, zip(*shape.values, strict=True), strict=True):
-                found.setdefault(key, []).append((rows, values))
-        return {
-            key: Cells(np.concatenate([rows for rows, _ in pieces]), list(chain.from_iterable(v for _, v in pieces)))
-            for key, pieces in found.items()
-        }
+                found.setdefault(key, []).append(Cells(rows, list(values)))
+        return {key: joined(pieces) for key, pieces in found.items()}
 
     @staticmethod
     def _reject(extra: dict[int, Row], key: str) -> Callable[[int, Any], None]:

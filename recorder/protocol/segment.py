@@ -73,6 +73,15 @@ class FrameBatch(NamedTuple):
         edges = self.offsets.tolist()
         return [blob[start:end] for start, end in pairwise(edges)]
 
+    def some(self, places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int, bytes]]:
+        """Give some frames: each one's place in the batch, code and bytes."""
+        if len(places) == len(self):
+            yield from zip(range(len(self)), self.code.tolist(), self.payloads(), strict=True)
+            return
+        edges = zip(self.offsets[places].tolist(), self.offsets[places + 1].tolist(), strict=True)
+        for place, code, (start, end) in zip(places.tolist(), self.code[places].tolist(), edges, strict=True):
+            yield place, code, bytes(self.blob[start:end])
+
     def marks(self) -> Iterator[tuple[int, bytes]]:
         """Give the marks among the frames: each one's place in the batch and its bytes."""
         for place in np.flatnonzero(self.code % _BINARY == KINDS.index("mark")).tolist():
