@@ -17,8 +17,9 @@ from recorder.errors import UsageError
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.instants import Instant, to_micros
 from recorder.protocol.topics import load_topics
-from recorder.replay.events import Event, replay
-from recorder.replay.frames import frames, topic_digests
+from recorder.replay.blocks import elements_of
+from recorder.replay.events import Event, event_blocks
+from recorder.replay.frames import FrameChoice, frame_blocks, topic_digests
 from recorder.replay.gap_events import with_gaps
 from recorder.replay.pace import paced
 from recorder.research.bars import Of, bars
@@ -250,10 +251,10 @@ class Archive:
         files, chosen, span = [self._reader.topics[name] for name in names], _conids(conids), _span(start, end)
         if gaps == "raise":
             refuse_gaps(self._reader, topics=names, conids=chosen, span=span)
-        stamped = replay(self._reader, files, conids=chosen, span=span, columns=columns)
+        blocks = event_blocks(self._reader, files, conids=chosen, span=span, columns=columns)
         if gaps == "event":
-            stamped = with_gaps(stamped, read_gaps(self._reader, topics=names, conids=chosen, span=span), span)
-        return (event for _, event in stamped) if speed is None else paced(stamped, speed=speed)
+            blocks = with_gaps(blocks, read_gaps(self._reader, topics=names, conids=chosen, span=span), span)
+        return elements_of(blocks) if speed is None else paced(blocks, speed=speed)
 
     def frames(
         self,
@@ -270,14 +271,10 @@ class Archive:
         `topics` keeps those that one of them claims, `conids` those that a row of these contracts came from.
         """
         names = [topics] if isinstance(topics, str) else topics
-        stamped = frames(
-            self._reader,
-            span=_span(start, end),
-            kinds=frozenset(kinds),
-            topics=None if names is None else [self._reader.topics[name] for name in names],
-            conids=_conids(conids),
-        )
-        return (frame for _, frame in stamped) if speed is None else paced(stamped, speed=speed)
+        chosen = None if names is None else frozenset(self._reader.topics[name].name for name in names)
+        choice = FrameChoice(_span(start, end), frozenset(kinds), chosen)
+        blocks = frame_blocks(self._reader, choice, conids=_conids(conids))
+        return elements_of(blocks) if speed is None else paced(blocks, speed=speed)
 
     def digests(self, *, start: Instant | None = None, end: Instant | None = None) -> dict[str, ContentDigest]:
         """Compute the content digest of each topic's received frames, in the order of replay."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recorder.archive.reading import Reader, Span
     from recorder.protocol.topics import Topic as TopicFile
     from recorder.protocol.topics import Topics
+    from recorder.replay.blocks import Block
     from recorder.replay.events import Event
     from recorder.replay.gap_events import Gap
 
@@ -28,7 +29,7 @@ _GAP_TIMES: Final = ("ts_recv", "start", "end")
 _encode: Final = msgspec.json.Encoder().encode_lines
 
 Line = dict[str, Any]
-Stamped = Iterator[tuple[int, Any]]
+Blocks = Iterator["Block"]
 
 
 class Choice(NamedTuple):
@@ -44,7 +45,7 @@ class Choice(NamedTuple):
 def print_rows(reader: Reader, choice: Choice, speed: float | None) -> None:
     """Print rows, when they are due."""
     from recorder.archive.gaps import read_gaps, refuse_gaps  # noqa: PLC0415  pyarrow takes a moment
-    from recorder.replay.events import replay as rows_of  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.events import event_blocks  # noqa: PLC0415  pyarrow takes a moment
     from recorder.replay.gap_events import with_gaps  # noqa: PLC0415
 
     topics = [topic for topic in reader.topics if topic.mark is None] if choice.topics is None else choice.topics
@@ -52,12 +53,12 @@ def print_rows(reader: Reader, choice: Choice, speed: float | None) -> None:
     if choice.gaps == "raise":
         refuse_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
     columns = [column.name for topic in topics for column in topic.columns]
-    stamped = rows_of(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
+    blocks = event_blocks(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
     if choice.gaps == "event":
         rows = read_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
-        stamped = with_gaps(stamped, rows, choice.span)
+        blocks = with_gaps(blocks, rows, choice.span)
     lines = _row_lines({topic.name: topic for topic in topics})
-    _print(stamped, lines, reader, choice.span, speed=speed)
+    _print(blocks, lines, reader, choice.span, speed=speed)
 
 
 def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
@@ -107,14 +108,15 @@ def _plan(record: type[Any], topic: TopicFile) -> _Plan:
 
 def print_frames(reader: Reader, choice: Choice, speed: float | None) -> None:
     """Print frames, when they are due, and at the end their digests."""
-    from recorder.replay.frames import frames  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.frames import FrameChoice, frame_blocks  # noqa: PLC0415  pyarrow takes a moment
 
-    stamped = frames(reader, span=choice.span, kinds=choice.kinds, topics=choice.topics, conids=choice.conids)
+    names = None if choice.topics is None else frozenset(topic.name for topic in choice.topics)
+    blocks = frame_blocks(reader, FrameChoice(choice.span, choice.kinds, names), conids=choice.conids)
     if choice.conids is not None:  # of some contracts there is nothing to compare a digest with
-        _print(stamped, _frame_line, reader, choice.span, speed=speed)
+        _print(blocks, _frame_line, reader, choice.span, speed=speed)
         return
     tally = _Tally(reader.topics)
-    _print(tally.counting(stamped), _frame_line, reader, choice.span, speed=speed)
+    _print(blocks, tally.counted(_frame_line), reader, choice.span, speed=speed)
     tally.print()
 
 
@@ -138,19 +140,20 @@ class _Tally:
         self._make = ContentDigest
         self._digests: dict[str, ContentDigest] = {}
 
-    def counting(self, stamped: Iterator[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
-        """Give what is given, counted."""
+    def counted(self, line: Callable[[Frame], Line]) -> Callable[[Frame], Line]:
+        """Make what turns frames into lines count them too."""
         from recorder.protocol.envelope import wire_topic  # noqa: PLC0415  pyarrow takes a moment
 
-        for pair in stamped:
-            frame = pair[1]
+        def counted_line(frame: Frame) -> Line:
             topic = self._topics.claiming(wire_topic(frame.data)) if frame.kind == "in" else None
             if topic is not None:
                 digest = self._digests.get(topic.name)
                 if digest is None:
                     digest = self._digests[topic.name] = self._make(topic.name)
                 digest.add(frame.data)
-            yield pair
+            return line(frame)
+
+        return counted_line
 
     def print(self) -> None:
         """Print count and digest of each topic on standard error."""
@@ -158,15 +161,16 @@ class _Tally:
             print(f"  {name:<16} {digest.count:>12,} frames  {digest.hexdigest()}", file=sys.stderr)
 
 
-def _print(stamped: Stamped, line: Callable[[Any], Line], reader: Reader, span: Span, *, speed: float | None) -> None:
+def _print(blocks: Blocks, line: Callable[[Any], Line], reader: Reader, span: Span, *, speed: float | None) -> None:
     """Print each element as a line, when it is due."""
-    from recorder.replay.pace import paced  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.blocks import elements_of  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.pace import paced  # noqa: PLC0415
 
     seconds = _seconds(reader, span)
     on_terminal = sys.stdout.isatty()  # a bar would stand among the lines
     with nullcontext(None) if on_terminal else progress("replay", total=seconds) as done:
-        watched = stamped if done is None else _watched(stamped, done)
-        elements = (element for _, element in watched) if speed is None else paced(watched, speed=speed)
+        watched = blocks if done is None else _watched(blocks, done)
+        elements = elements_of(watched) if speed is None else paced(watched, speed=speed)
         _write(map(line, elements), at_once=_BATCH if speed is None else 1)
 
 
@@ -178,15 +182,16 @@ def _write(lines: Iterator[Line], *, at_once: int) -> None:
             out.flush()  # whoever reads wants it when it is due
 
 
-def _watched(stamped: Stamped, done: Callable[[float], None]) -> Stamped:
-    """Give what is given, and tell now and then how many seconds of the recording that is."""
+def _watched(blocks: Blocks, done: Callable[[float], None]) -> Blocks:
+    """Give what is given, some at a time, and tell how many seconds of the recording that is."""
     first: int | None = None
-    for number, pair in enumerate(stamped):
-        if first is None:
-            first = pair[0]
-        if number % _BATCH == 0:
-            done((pair[0] - first) / 1e6)
-        yield pair
+    for block in blocks:
+        rest = block
+        while len(rest.latest):
+            first = int(rest.latest[0]) if first is None else first
+            done((int(rest.latest[0]) - first) / 1e6)
+            yield rest.part(_BATCH)
+            rest = rest.rest(_BATCH)
 
 
 def _seconds(reader: Reader, span: Span) -> float | None:

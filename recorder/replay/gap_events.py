@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from recorder.archive.gaps import GAPS, GapRow
 from recorder.archive.reading import Span
-
-E = TypeVar("E")
+from recorder.replay.blocks import Block
 
 
 class Gap(NamedTuple):
@@ -34,24 +36,36 @@ class Gap(NamedTuple):
         return GAPS
 
 
-def with_gaps(stamped: Iterable[tuple[int, E]], rows: Iterable[GapRow], span: Span) -> Iterator[tuple[int, E | Gap]]:
-    """Give what is given, and gap events among it, each with T (microseconds).
+def with_gaps(blocks: Iterable[Block], rows: Iterable[GapRow], span: Span) -> Iterator[Block]:
+    """Give what is given, and gap events among it.
 
     A gap begins behind the elements that have its start as their T, since the last of them came before it, and is over
     before those of its end. One that began before `span` begins with it; one that ends behind it does not end.
     """
-    edges = sorted(_edges(rows, span), key=lambda edge: edge[0])
-    following = 0
-    for latest, element in stamped:
-        while following < len(edges) and edges[following][0] < (latest, _ELEMENT, 0):
-            yield edges[following][0][0], edges[following][1]
-            following += 1
-        yield latest, element
-    for (ts, _, _), gap in edges[following:]:
-        yield ts, gap
+    edges = deque(sorted(_edges(rows, span), key=lambda edge: edge[0]))
+    for block in blocks:
+        rest = block
+        while edges and edges[0][0][0] <= rest.latest[-1]:
+            (ts, side, _), gap = edges[0]
+            count = int(np.searchsorted(rest.latest, ts, "left" if side == _BEFORE else "right"))
+            if count == len(rest.latest):
+                break  # what follows may have the same T
+            edges.popleft()
+            if count:
+                yield rest.part(count)
+            yield one_gap(ts, gap)
+            rest = rest.rest(count)
+        yield rest
+    for (ts, _, _), gap in edges:
+        yield one_gap(ts, gap)
 
 
-_BEFORE, _ELEMENT, _BEHIND = range(3)  # where an edge stands among the elements of its time
+def one_gap(ts: int, gap: Gap) -> Block:
+    """Give an edge as a block."""
+    return Block(np.array([ts], np.int64), iter([gap]))
+
+
+_BEFORE, _BEHIND = range(2)  # where an edge stands: before or behind the elements of its time
 Place = tuple[int, int, int]
 
 
