@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,7 +28,10 @@ from recorder.errors import UsageError
 from recorder.protocol.instants import to_micros
 from recorder.types import KINDS, Kind
 
-GAPS: Final = ("event", "raise", "ignore")
+if TYPE_CHECKING:
+    from recorder.replay.selection import ReplayGaps
+
+GAPS: Final[tuple[ReplayGaps, ...]] = ("event", "raise", "ignore")
 
 _Speed = Annotated[
     str | None,
@@ -130,8 +133,7 @@ def _print(
         raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
     if gaps and raw:
         raise UsageError("--gaps is about rows", hint="frames have the marks of gaps among them: --kind mark")
-    if gaps is not None and gaps not in GAPS:
-        raise UsageError(f"--gaps: {gaps!r} is no choice", hint=f"use one of: {', '.join(GAPS)}")
+    holes = _gaps(gaps)
     bounds = to_micros(start, what="--start"), to_micros(end, what="--end")
     conids, kinds, factor = contracts(conid), _kinds(kind), _speed(speed)
     folder = data_folder(data, config)
@@ -142,7 +144,7 @@ def _print(
 
     reader = Reader(open_layout(folder), load_topics())
     topics = [reader.topics[name] for name in split(topic)] or None
-    choice = Choice(topics, conids, Span(*bounds), kinds, gaps or GAPS[0])
+    choice = Choice(topics, conids, Span(*bounds), kinds, holes)
     (print_frames if raw else print_rows)(reader, choice, factor)
 
 
@@ -152,6 +154,13 @@ def _kinds(given: list[str] | None) -> frozenset[Kind]:
         if text not in KINDS:
             raise UsageError(f"--kind: {text!r} is no kind of frame", hint=f"use one of: {', '.join(KINDS)}")
     return frozenset(kind for kind in KINDS if kind in texts or not texts)
+
+
+def _gaps(text: str | None) -> ReplayGaps:
+    for choice in GAPS:
+        if text in (None, choice):
+            return choice
+    raise UsageError(f"--gaps: {text!r} is no choice", hint=f"use one of: {', '.join(GAPS)}")
 
 
 def _speed(text: str | None) -> float | None:

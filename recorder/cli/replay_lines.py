@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from recorder.replay.blocks import Block
     from recorder.replay.events import Event
     from recorder.replay.gap_events import Gap
+    from recorder.replay.selection import ReplayGaps
 
 _BATCH: Final = 1000  # lines written at once, unless they are paced
 _EXTRA: Final = "extra"
@@ -39,26 +40,18 @@ class Choice(NamedTuple):
     conids: list[int] | None
     span: Span
     kinds: frozenset[Kind]
-    gaps: str
+    gaps: ReplayGaps
 
 
 def print_rows(reader: Reader, choice: Choice, speed: float | None) -> None:
     """Print rows, when they are due."""
-    from recorder.archive.gaps import read_gaps, refuse_gaps  # noqa: PLC0415  pyarrow takes a moment
-    from recorder.replay.events import event_blocks  # noqa: PLC0415  pyarrow takes a moment
-    from recorder.replay.gap_events import with_gaps  # noqa: PLC0415
+    from recorder.replay.selection import Selection  # noqa: PLC0415  pyarrow takes a moment
 
     topics = [topic for topic in reader.topics if topic.mark is None] if choice.topics is None else choice.topics
-    names = [topic.name for topic in topics]
-    if choice.gaps == "raise":
-        refuse_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
     columns = [column.name for topic in topics for column in topic.columns]
-    blocks = event_blocks(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
-    if choice.gaps == "event":
-        rows = read_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
-        blocks = with_gaps(blocks, rows, choice.span)
+    selection = Selection(topics, choice.conids, choice.span, [*columns, _EXTRA], choice.gaps)
     lines = _row_lines({topic.name: topic for topic in topics})
-    _print(blocks, lines, reader, choice.span, speed=speed)
+    _print(selection.refused_or_blocks(reader), lines, reader, choice.span, speed=speed)
 
 
 def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:

@@ -111,19 +111,9 @@ def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
     return map(texts.__getitem__, numbers(codes))
 
 
-def event_blocks(
-    reader: Reader,
-    topics: Iterable[Topic],
-    *,
-    conids: Sequence[int] | None,
-    span: Span,
-    columns: Sequence[str] | None,
-) -> Iterator[Block]:
-    """Give the rows of topics as records, in the order of frames, each with T (microseconds).
-
-    With several topics, `columns` narrows each to those that it has.
-    """
-    records, recorders = Records(topics, columns), reader.recorders()
+def event_blocks(reader: Reader, records: Records, *, conids: Sequence[int] | None, span: Span) -> Iterator[Block]:
+    """Give rows as records, in the order of frames, each with T (microseconds)."""
+    recorders = reader.recorders()
     exact = len(recorders) > 1  # alone there is no other to be ordered with: T paces, and the rows' own will do
 
     def blocks_of(recorder: str) -> Iterator[Block]:
