@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from operator import index
 from pathlib import Path
@@ -23,7 +24,7 @@ from recorder.replay.blocks import elements_of
 from recorder.replay.events import Event
 from recorder.replay.frames import FrameChoice, frame_blocks, topic_digests
 from recorder.replay.pace import paced
-from recorder.replay.selection import ReplayGaps, Selection, Speed, check_gaps, factor
+from recorder.replay.selection import ReplayGaps, Selection, Speed, check_gaps, factor, followed_frames
 from recorder.research.bars import Of, bars
 from recorder.research.frame import Backend, to_frame
 from recorder.research.gaps import gaps_frame
@@ -235,6 +236,7 @@ class Archive:
         columns: Sequence[str] | None = None,
         speed: Speed = None,
         gaps: ReplayGaps = "raise",
+        follow: bool = False,
     ) -> Iterator[Event]:
         """Give recorded rows as records, in the order of recording: `event.topic`, `event.conid`, `event.bid_price`.
 
@@ -244,10 +246,13 @@ class Archive:
         `gaps` says what holes in these topics come to, so that a backtest crosses none unknowingly: `raise` a
         `GapError` before anything is given, or an `event` where one begins and where it is over, of the topic `gaps`
         (`event.edge`, `event.of_topic`, `event.conid`, `event.start`, `event.end`, `event.cause`), or `ignore` them.
+
+        `follow` goes on with what running captures record, each event once and in the same order, until `end`, or for
+        ever: close the iterator. It waits for what comes; a hole that opens meanwhile is treated as `gaps` says.
         """
         selection, pace = self._selection(topics, conids, _span(start, end), columns, gaps), factor(speed)
         selection.refuse_gaps(self._reader)
-        blocks = selection.blocks(self._reader)
+        blocks = selection.followed(self._reader, time.sleep) if follow else selection.blocks(self._reader)
         return elements_of(blocks) if pace is None else paced(blocks, speed=pace)
 
     def replay_async(
@@ -260,6 +265,7 @@ class Archive:
         columns: Sequence[str] | None = None,
         speed: Speed = None,
         gaps: ReplayGaps = "raise",
+        follow: bool = False,
     ) -> AsyncIterator[Event]:
         """Give what `replay` gives, in the same order, to `async for`: a thread reads ahead, the loop is not held up.
 
@@ -269,7 +275,9 @@ class Archive:
         """
         selection, pace = self._selection(topics, conids, _span(start, end), columns, gaps), factor(speed)
         selection.records()  # unknown columns are told here
-        return paced_ahead(selection.refused_or_blocks(self._reader), speed=pace, stop=threading.Event())
+        stop = threading.Event()
+        blocks = selection.refused_or_blocks(self._reader, stop.wait if follow else None)
+        return paced_ahead(blocks, speed=pace, stop=stop)
 
     def _selection(
         self,
@@ -292,16 +300,19 @@ class Archive:
         topics: str | Iterable[str] | None = None,
         conids: int | Iterable[int] | None = None,
         speed: Speed = None,
+        follow: bool = False,
     ) -> Iterator[Frame]:
-        """Give recorded frames byte for byte, in order.
+        """Give recorded frames byte for byte, in order; `follow` goes on with what running captures record.
 
         `topics` keeps those that one of them claims, `conids` those that a row of these contracts came from.
         """
         names = [topics] if isinstance(topics, str) else topics
         chosen = None if names is None else frozenset(self._reader.topics[name].name for name in names)
-        choice = FrameChoice(_span(start, end), frozenset(kinds), chosen)
-        blocks = frame_blocks(self._reader, choice, conids=_conids(conids))
-        pace = factor(speed)
+        choice, pace = FrameChoice(_span(start, end), frozenset(kinds), chosen), factor(speed)
+        if follow:
+            blocks = followed_frames(self._reader, choice, conids=_conids(conids), wait=time.sleep)
+        else:
+            blocks = frame_blocks(self._reader, choice, conids=_conids(conids))
         return elements_of(blocks) if pace is None else paced(blocks, speed=pace)
 
     def digests(self, *, start: Instant | None = None, end: Instant | None = None) -> dict[str, ContentDigest]:

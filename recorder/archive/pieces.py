@@ -154,12 +154,13 @@ def hole(expected: int, piece: Piece) -> str | None:
 
 def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
     """Give a piece's frames in batches of some ten thousand; `Damaged` if they are not all there."""
-    return _of_segment(piece) if piece.commit is None else _of_part(piece.path, piece.commit)
+    if piece.commit is None:
+        return read_on(piece, SegmentReader(piece.path))
+    return _of_part(piece.path, piece.commit)
 
 
-def _of_segment(piece: Piece) -> Iterator[FrameBatch]:
-    """Read a segment as far as it goes; to its end, if it has one or another segment of its session follows."""
-    reader = SegmentReader(piece.path)
+def read_on(piece: Piece, reader: SegmentReader) -> Iterator[FrameBatch]:
+    """Read on in a segment as far as it goes; to its end, if it has one or another segment of its session follows."""
     yield from gathered(reader.batches())
     if reader.bad is not None and reader.foreign:
         raise reader.damage()

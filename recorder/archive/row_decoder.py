@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,7 @@ LATEST: Final = "@latest"
 
 
 class RowDecoder:
-    """Decodes frames of one session and date, batch by batch in order.
+    """Decodes frames of one session, batch by batch in order; with a `date`, the tables have it.
 
     `chosen` names the topics that are wanted and the columns of each, `conids` narrows to contracts. `state` is what
     the frames before left. With `exact`, tables have the column `LATEST` last; T is then given with each batch.
@@ -33,7 +33,7 @@ class RowDecoder:
         chosen: Mapping[str, Sequence[str]],
         *,
         session: str,
-        date: str,
+        date: str | None = None,
         state: DecodingState | None = None,
         conids: Sequence[int] | None = None,
         exact: bool = False,
@@ -54,7 +54,7 @@ class RowDecoder:
         return self._decoder.state
 
     def tables(self, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> dict[str, pa.Table]:
-        """Give the rows of a batch by topic, in order, with `date` and `conid` in front; topics without rows are not.
+        """Give the rows of a batch by topic, in order, with `conid` in front; a topic without rows is left out.
 
         `latest` is T of each frame.
         """
@@ -74,12 +74,36 @@ class RowDecoder:
         return tables
 
 
-def with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:
-    """Put `date` and `conid`, which stand in the path, in front of rows."""
+Decode = Callable[[str, FrameBatch, npt.NDArray[np.int64]], dict[str, pa.Table]]
+
+
+def session_decoder(
+    topics: Topics,
+    chosen: Mapping[str, Sequence[str]],
+    conids: Sequence[int] | None,
+    session: str,
+    state: DecodingState,
+) -> Decode:
+    """Make what decodes batches of one session after another; that `session` begins from a state, others anew."""
+    states, decoders = {session: state}, dict[str, RowDecoder]()
+
+    def decode(session: str, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> dict[str, pa.Table]:
+        if session not in decoders:
+            decoders.clear()  # sessions follow one another
+            decoders[session] = RowDecoder(
+                topics, chosen, session=session, state=states.get(session), conids=conids, exact=True
+            )
+        return decoders[session].tables(batch, latest)
+
+    return decode
+
+
+def with_partition(table: pa.Table, date: str | None, conid: int | npt.NDArray[np.int64]) -> pa.Table:
+    """Put `date` (unless it is None) and `conid`, which stand in the path, in front of rows."""
     count = table.num_rows
     conids = pa.repeat(pa.scalar(conid, pa.int64()), count) if isinstance(conid, int) else pa.array(conid)
-    dates = pa.repeat(pa.scalar(date).cast(pa.date32()), count)
-    return table.add_column(0, "conid", conids).add_column(0, "date", dates)
+    table = table.add_column(0, "conid", conids)
+    return table if date is None else table.add_column(0, "date", pa.repeat(pa.scalar(date).cast(pa.date32()), count))
 
 
 def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:

@@ -97,7 +97,6 @@ def _piece_tables(
         reader.topics,
         chosen,
         session=piece.session,
-        date=reader.date_of(piece),
         state=reader.state_before(piece) if any(reader.topics[name].conid.join for name in chosen) else None,
         conids=conids,
         exact=exact,

@@ -53,6 +53,9 @@ _Gaps = Annotated[
         show_default="event",
     ),
 ]
+_Follow = Annotated[
+    bool, typer.Option("--follow", help="Go on with what running captures record, until --end or Ctrl-C.")
+]
 
 
 def replay(  # noqa: PLR0917  typer reads options from the signature
@@ -65,6 +68,7 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     raw: _Raw = False,
     kind: _Kind = None,
     gaps: _Gaps = None,
+    follow: _Follow = False,
     serve: Serve = None,
     start_at_once: StartAtOnce = False,
     loop: Loop = False,
@@ -95,14 +99,16 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
 
       recorder replay --raw --speed 20 | head
 
+      recorder replay --follow --topic orders,pnl
+
       recorder replay --serve 127.0.0.1:5000 --start 2026-11-20T14:30
     """
     if serve is None:
         if start_at_once or loop or skip_gaps or tls or cert or key or control or faults or recorder or json:
             raise UsageError("that option is about a gateway", hint="add --serve HOST:PORT")
-        _print(data, topic, conid, start, end, speed=speed, raw=raw, kind=kind, gaps=gaps, config=config)
+        _print(data, topic, conid, start, end, speed=speed, raw=raw, kind=kind, gaps=gaps, follow=follow, config=config)
         return
-    if topic or conid or raw or kind or gaps:
+    if topic or conid or raw or kind or gaps or follow:
         raise UsageError(
             "--serve serves all frames", hint="clients choose what they subscribe to; use --start and --end"
         )
@@ -127,6 +133,7 @@ def _print(
     raw: bool,
     kind: list[str] | None,
     gaps: str | None,
+    follow: bool,
     config: Config,
 ) -> None:
     if kind and not raw:
@@ -144,7 +151,7 @@ def _print(
 
     reader = Reader(open_layout(folder), load_topics())
     topics = [reader.topics[name] for name in split(topic)] or None
-    choice = Choice(topics, conids, Span(*bounds), kinds, holes)
+    choice = Choice(topics, conids, Span(*bounds), kinds, holes, follow)
     (print_frames if raw else print_rows)(reader, choice, factor)
 
 

@@ -6,16 +6,23 @@ from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from recorder.archive.reading import Reader, Span
-from recorder.archive.row_decoder import LATEST
-from recorder.archive.topic_rows import TopicRows, topic_rows
+from recorder.archive.row_decoder import LATEST, session_decoder
+from recorder.archive.topic_rows import TopicRows, in_order, topic_rows
+from recorder.protocol.decoding_state import DecodingState
+from recorder.protocol.segment import FrameBatch
 from recorder.protocol.tables import ORDER, topic_schema
-from recorder.protocol.topics import Topic
+from recorder.protocol.topics import Topic, Topics
 from recorder.replay.blocks import Block, in_turns, merge_blocks, numbers, running
+
+if TYPE_CHECKING:
+    from recorder.replay.following import Make
 
 Event = Any
 """A record with the fields `ts_recv, ts_event, session, seq, item, conid` and the topic's columns; `topic` is its name.
@@ -111,17 +118,47 @@ def _texts(column: pa.ChunkedArray) -> Iterator[str | None]:
     return map(texts.__getitem__, numbers(codes))
 
 
+def recorder_events(
+    reader: Reader, recorder: str, records: Records, *, conids: Sequence[int] | None, span: Span, exact: bool
+) -> Iterator[Block]:
+    """Give one recorder's rows as records; `exact` T counts all its frames, not only those that rows came from."""
+    return map(records.block, topic_rows(reader, recorder, records.columns, conids=conids, span=span, exact=exact))
+
+
+class EventView(NamedTuple):
+    """Rows as records, of a recording that is followed."""
+
+    topics: Topics
+    records: Records
+    conids: Sequence[int] | None
+    span: Span
+
+    def past(self, reader: Reader, recorder: str) -> Iterator[Block]:
+        """Give the records of what a reader has of a recorder."""
+        return recorder_events(reader, recorder, self.records, conids=self.conids, span=self.span, exact=True)
+
+    def coming(self, recorder: str, session: str, state: DecodingState) -> Make:  # noqa: ARG002  no record has it
+        """Make the records of what comes."""
+        decode = session_decoder(self.topics, self.records.columns, self.conids, session, state)
+
+        def make(session: str, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> Block | None:
+            tables = {name: self.span.cut(table) for name, table in decode(session, batch, latest).items()}
+            rows = in_order(session, tables)
+            return None if rows is None else self.records.block(rows)
+
+        return make
+
+
 def event_blocks(reader: Reader, records: Records, *, conids: Sequence[int] | None, span: Span) -> Iterator[Block]:
     """Give rows as records, in the order of frames, each with T (microseconds)."""
     recorders = reader.recorders()
+    if not recorders:
+        return iter(())
     exact = len(recorders) > 1  # alone there is no other to be ordered with: T paces, and the rows' own will do
 
     def blocks_of(recorder: str) -> Iterator[Block]:
-        found = topic_rows(reader, recorder, records.columns, conids=conids, span=span, exact=exact)
-        return map(records.block, found)
+        return recorder_events(reader, recorder, records, conids=conids, span=span, exact=exact)
 
-    if not recorders:
-        return iter(())
     return (
         merge_blocks({recorder: blocks_of(recorder) for recorder in recorders})
         if exact

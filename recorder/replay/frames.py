@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import repeat
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from recorder.archive.reading import Reader, Span
+from recorder.archive.row_decoder import session_decoder
 from recorder.archive.topic_rows import TopicRows, topic_rows
+from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
 from recorder.protocol.marks import decode_mark
@@ -18,6 +20,9 @@ from recorder.protocol.segment import CODES, FrameBatch, kind_and_op
 from recorder.protocol.topics import Topic, Topics
 from recorder.replay.blocks import Block, elements_of, merge_blocks, numbers
 from recorder.types import KINDS, Frame, Kind
+
+if TYPE_CHECKING:
+    from recorder.replay.following import Make
 
 _KINDS: Final = [kind_and_op(code)[0] if code in CODES.values() else None for code in range(max(CODES.values()) + 1)]
 _OPS: Final = [kind_and_op(code)[1] if code in CODES.values() else None for code in range(max(CODES.values()) + 1)]
@@ -53,17 +58,51 @@ def frame_blocks(reader: Reader, choice: FrameChoice, *, conids: Sequence[int] |
     if not recorders:
         return iter(())
     exact = len(recorders) > 1
+    return merge_blocks(
+        {recorder: _recorder_frames(reader, recorder, choice, conids, exact=exact) for recorder in recorders}
+    )
 
-    def blocks_of(recorder: str) -> Iterator[Block]:
-        kept = None if conids is None else _having_rows(reader, recorder, choice, conids)
-        for piece, batch, latest in reader.batches(recorder, choice.span, exact=exact):
-            places = choice.places(reader.topics, batch)
-            if kept is not None:
-                places = kept(piece.session, batch, np.arange(len(batch)) if places is None else places)
-            if places is None or len(places):
-                yield frame_block(recorder, piece.session, batch, latest, places)
 
-    return merge_blocks({recorder: blocks_of(recorder) for recorder in recorders})
+def _recorder_frames(
+    reader: Reader, recorder: str, choice: FrameChoice, conids: Sequence[int] | None, *, exact: bool
+) -> Iterator[Block]:
+    kept = None if conids is None else _having_rows(reader, recorder, choice, conids)
+    for piece, batch, latest in reader.batches(recorder, choice.span, exact=exact):
+        places = choice.places(reader.topics, batch)
+        if kept is not None:
+            places = kept(piece.session, batch, np.arange(len(batch)) if places is None else places)
+        if places is None or len(places):
+            yield frame_block(recorder, piece.session, batch, latest, places)
+
+
+class FrameView(NamedTuple):
+    """Frames, of a recording that is followed."""
+
+    topics: Topics
+    choice: FrameChoice
+    conids: Sequence[int] | None
+
+    def past(self, reader: Reader, recorder: str) -> Iterator[Block]:
+        """Give the frames that a reader has of a recorder."""
+        return _recorder_frames(reader, recorder, self.choice, self.conids, exact=True)
+
+    def coming(self, recorder: str, session: str, state: DecodingState) -> Make:
+        """Make the frames of what comes."""
+        chosen = _chosen(self.topics, self.choice)
+        decode = None if self.conids is None else session_decoder(self.topics, chosen, self.conids, session, state)
+
+        def make(session: str, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> Block | None:
+            places = self.choice.places(self.topics, batch)
+            if decode is not None:
+                tables = decode(session, batch, latest).values()
+                seqs = np.concatenate([np.empty(0, np.int64), *(table["seq"].to_numpy() for table in tables)])
+                places = np.arange(len(batch)) if places is None else places
+                places = places[np.isin(places + batch.first_seq, seqs)]
+            if places is not None and not len(places):
+                return None
+            return frame_block(recorder, session, batch, latest, places)
+
+        return make
 
 
 def frame_block(
@@ -123,8 +162,7 @@ Kept = Callable[[str, FrameBatch, npt.NDArray[np.int64]], npt.NDArray[np.int64]]
 
 def _having_rows(reader: Reader, recorder: str, choice: FrameChoice, conids: Sequence[int]) -> Kept:
     """Make what keeps the frames that rows of contracts came from; it is asked in the order of frames."""
-    chosen = {topic.name: ["ts_recv", "seq", "item"] for topic in reader.topics if _is_chosen(topic, choice)}
-    rows = topic_rows(reader, recorder, chosen, conids=conids, span=choice.span, exact=False)
+    rows = topic_rows(reader, recorder, _chosen(reader.topics, choice), conids=conids, span=choice.span, exact=False)
     waiting: list[TopicRows] = []
 
     def kept(session: str, batch: FrameBatch, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -140,8 +178,10 @@ def _having_rows(reader: Reader, recorder: str, choice: FrameChoice, conids: Seq
     return kept
 
 
-def _is_chosen(topic: Topic, choice: FrameChoice) -> bool:
-    return choice.topics is None or topic.name in choice.topics
+def _chosen(topics: Topics, choice: FrameChoice) -> dict[str, list[str]]:
+    """Give the topics that are chosen, with the columns by which rows are found in frames."""
+    names = [topic.name for topic in topics if choice.topics is None or topic.name in choice.topics]
+    return {name: ["ts_recv", "seq", "item"] for name in names}
 
 
 def topic_digests(reader: Reader, *, span: Span) -> dict[str, ContentDigest]:

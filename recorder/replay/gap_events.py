@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
+from heapq import heappop, heappush
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -42,41 +42,64 @@ def with_gaps(blocks: Iterable[Block], rows: Iterable[GapRow], span: Span) -> It
     A gap begins behind the elements that have its start as their T, since the last of them came before it, and is over
     before those of its end. One that began before `span` begins with it; one that ends behind it does not end.
     """
-    edges = deque(sorted(_edges(rows, span), key=lambda edge: edge[0]))
+    gaps = GapEdges(span)
+    gaps.add(rows)
     for block in blocks:
+        yield from gaps.among(block)
+    yield from gaps.due(float("inf"))
+
+
+class GapEdges:
+    """Where gaps begin and are over, to be given among elements in their order; each edge once, however often added."""
+
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self._waiting: list[tuple[Place, Gap]] = []
+        self._known: set[tuple[object, ...]] = set()
+
+    def add(self, rows: Iterable[GapRow]) -> None:
+        """Take gaps; one that was open may come again when it is over."""
+        for row in rows:
+            for ts, side, gap in _edges(row, self._span):
+                key = gap._replace(end=None, evidence=None)  # what becomes known later
+                if key not in self._known:
+                    self._known.add(key)
+                    heappush(self._waiting, ((ts, side, len(self._known)), gap))
+
+    def among(self, block: Block) -> Iterator[Block]:
+        """Give a block, and the edges that come before its last element."""
         rest = block
-        while edges and edges[0][0][0] <= rest.latest[-1]:
-            (ts, side, _), gap = edges[0]
+        while self._waiting and self._waiting[0][0][0] <= rest.latest[-1]:
+            ts, side, _ = self._waiting[0][0]
             count = int(np.searchsorted(rest.latest, ts, "left" if side == _BEFORE else "right"))
             if count == len(rest.latest):
                 break  # what follows may have the same T
-            edges.popleft()
             if count:
                 yield rest.part(count)
-            yield one_gap(ts, gap)
-            rest = rest.rest(count)
+                rest = rest.rest(count)
+            yield self._next()
         yield rest
-    for (ts, _, _), gap in edges:
-        yield one_gap(ts, gap)
 
+    def due(self, moment: float) -> Iterator[Block]:
+        """Give the edges up to a moment, behind which everything else will come."""
+        while self._waiting and self._waiting[0][0][0] <= moment:
+            yield self._next()
 
-def one_gap(ts: int, gap: Gap) -> Block:
-    """Give an edge as a block."""
-    return Block(np.array([ts], np.int64), iter([gap]))
+    def _next(self) -> Block:
+        (ts, _, _), gap = heappop(self._waiting)
+        return Block(np.array([ts], np.int64), iter([gap]))
 
 
 _BEFORE, _BEHIND = range(2)  # where an edge stands: before or behind the elements of its time
 Place = tuple[int, int, int]
 
 
-def _edges(rows: Iterable[GapRow], span: Span) -> Iterator[tuple[Place, Gap]]:
-    for number, row in enumerate(rows):
-        begin = row.start if span.start is None else max(row.start, span.start)
-        clipped = begin > row.start or row.end == row.start
-        place = begin, (_BEFORE if clipped else _BEHIND), 2 * number
-        yield place, _gap(row, "start", begin)
-        if row.end is not None and (span.end is None or row.end < span.end):
-            yield (row.end, _BEFORE, 2 * number + 1), _gap(row, "end", row.end)
+def _edges(row: GapRow, span: Span) -> Iterator[tuple[int, int, Gap]]:
+    begin = row.start if span.start is None else max(row.start, span.start)
+    clipped = begin > row.start or row.end == row.start
+    yield begin, (_BEFORE if clipped else _BEHIND), _gap(row, "start", begin)
+    if row.end is not None and (span.end is None or row.end < span.end):
+        yield row.end, _BEFORE, _gap(row, "end", row.end)
 
 
 def _gap(row: GapRow, edge: Any, ts: int) -> Gap:

@@ -18,7 +18,8 @@ def paced(
 ) -> Iterator[Any]:
     """Give elements when they are due: at `speed` times the pace of their T (microseconds), from the first one on.
 
-    Lateness does not add up: every element is due by the clock, not by the one before it.
+    Lateness does not add up: every element is due by the clock, not by the one before it. A `sleep` that gives
+    something true ends it.
     """
     begin: float | None = None
     first = 0
@@ -27,6 +28,6 @@ def paced(
             if begin is None:
                 begin, first = now(), latest
             wait = begin + (latest - first) / (1e6 * speed) - now()
-            if wait > 0:
-                sleep(wait)
+            if wait > 0 and sleep(wait):
+                return
             yield element

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from recorder.archive.gaps import read_gaps, refuse_gaps
+from recorder.archive.gaps import GapRow, read_gaps, refuse, refuse_gaps
 from recorder.archive.reading import Reader, Span
 from recorder.errors import UsageError
 from recorder.protocol.topics import Topic
 from recorder.replay.blocks import Block
-from recorder.replay.events import Records, event_blocks
-from recorder.replay.gap_events import with_gaps
+from recorder.replay.events import EventView, Records, event_blocks
+from recorder.replay.following import Wait, follow
+from recorder.replay.frames import FrameChoice, FrameView
+from recorder.replay.gap_events import GapEdges, with_gaps
 
 ReplayGaps = Literal["raise", "event", "ignore"]
 """What holes in the data come to when rows are replayed."""
@@ -50,10 +52,41 @@ class Selection(NamedTuple):
         rows = read_gaps(reader, topics=self.names, conids=self.conids, span=self.span)
         return with_gaps(blocks, rows, self.span)
 
-    def refused_or_blocks(self, reader: Reader) -> Iterator[Block]:
-        """Do both, once the first block is asked for."""
+    def refused_or_blocks(self, reader: Reader, wait: Wait | None = None) -> Iterator[Block]:
+        """Do both, once the first block is asked for; with something to wait with, what comes is followed."""
         self.refuse_gaps(reader)
-        yield from self.blocks(reader)
+        yield from self.blocks(reader) if wait is None else self.followed(reader, wait)
+
+    def followed(self, reader: Reader, wait: Wait) -> Iterator[Block]:
+        """Give what is recorded, then what comes; if holes must not be, `GapError` where one opens."""
+        view = EventView(reader.topics, self.records(), self.conids, self.span)
+        gaps = None if self.gaps == "ignore" else FollowedGaps(self, reader)
+        return follow(reader, view, end=self.span.end, wait=wait, gaps=gaps)
+
+
+class FollowedGaps(GapEdges):
+    """The gaps of what is selected: those known at first, and those that become known."""
+
+    def __init__(self, selection: Selection, reader: Reader) -> None:
+        super().__init__(selection.span)
+        self._selection = selection
+        self.add(read_gaps(reader, span=selection.span))
+
+    def add(self, rows: Iterable[GapRow]) -> None:
+        """Take those that are of what is selected."""
+        of = self._selection
+        chosen = [row for row in rows if row.overlaps(of.span) and row.is_of(of.names, of.conids)]
+        if of.gaps == "raise":
+            refuse(chosen)
+        else:
+            super().add(chosen)
+
+
+def followed_frames(
+    reader: Reader, choice: FrameChoice, *, conids: Sequence[int] | None, wait: Wait
+) -> Iterator[Block]:
+    """Give recorded frames, then those that come."""
+    return follow(reader, FrameView(reader.topics, choice, conids), end=choice.span.end, wait=wait)
 
 
 def factor(speed: Speed) -> float | None:
