@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import threading
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from operator import index
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import pandas as pd
 import pyarrow as pa
 
-from recorder.archive.gaps import read_gaps, refuse_gaps
+from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import open_layout
 from recorder.archive.reading import Reader, Span
 from recorder.errors import UsageError
 from recorder.protocol.digest import ContentDigest
 from recorder.protocol.instants import Instant, to_micros
 from recorder.protocol.topics import load_topics
-from recorder.replay.events import Event, replay
-from recorder.replay.frames import frames, topic_digests
-from recorder.replay.gap_events import with_gaps
+from recorder.replay.ahead import paced_ahead
+from recorder.replay.blocks import elements_of
+from recorder.replay.events import Event
+from recorder.replay.frames import FrameChoice, frame_blocks, topic_digests
 from recorder.replay.pace import paced
+from recorder.replay.selection import ReplayGaps, Selection, Speed, check_gaps, factor, followed_frames
 from recorder.research.bars import Of, bars
 from recorder.research.frame import Backend, to_frame
 from recorder.research.gaps import gaps_frame
@@ -30,9 +34,6 @@ from recorder.research.quotes import Source, quotes, ticks
 from recorder.research.scan import Scan, scan
 from recorder.research.view import Gaps, View, view_table
 from recorder.types import KINDS, Frame, Kind
-
-ReplayGaps = Literal["raise", "event", "ignore"]
-"""What holes in the data come to when rows are replayed."""
 
 
 class Archive:
@@ -233,27 +234,62 @@ class Archive:
         start: Instant | None = None,
         end: Instant | None = None,
         columns: Sequence[str] | None = None,
-        speed: float | None = None,
+        speed: Speed = None,
         gaps: ReplayGaps = "raise",
+        follow: bool = False,
     ) -> Iterator[Event]:
         """Give recorded rows as records, in the order of recording: `event.topic`, `event.conid`, `event.bid_price`.
 
         Times are integer microseconds, UTC; absent numbers are NaN, absent integers and texts None. `speed` paces them:
-        1 as recorded, 20 twenty times as fast; None does not wait.
+        1 as recorded, 20 twenty times as fast; None, or `max`, does not wait.
 
         `gaps` says what holes in these topics come to, so that a backtest crosses none unknowingly: `raise` a
         `GapError` before anything is given, or an `event` where one begins and where it is over, of the topic `gaps`
         (`event.edge`, `event.of_topic`, `event.conid`, `event.start`, `event.end`, `event.cause`), or `ignore` them.
+
+        `follow` goes on with what running captures record, each event once and in the same order, until `end`, or for
+        ever: close the iterator. It waits for what comes; a hole that opens meanwhile is treated as `gaps` says.
         """
-        _check_choice("gaps", gaps, get_args(ReplayGaps))
-        names = [topics] if isinstance(topics, str) else list(topics)
-        files, chosen, span = [self._reader.topics[name] for name in names], _conids(conids), _span(start, end)
-        if gaps == "raise":
-            refuse_gaps(self._reader, topics=names, conids=chosen, span=span)
-        stamped = replay(self._reader, files, conids=chosen, span=span, columns=columns)
-        if gaps == "event":
-            stamped = with_gaps(stamped, read_gaps(self._reader, topics=names, conids=chosen, span=span), span)
-        return (event for _, event in stamped) if speed is None else paced(stamped, speed=speed)
+        selection, pace = self._selection(topics, conids, _span(start, end), columns, gaps), factor(speed)
+        selection.refuse_gaps(self._reader)
+        blocks = selection.followed(self._reader, time.sleep) if follow else selection.blocks(self._reader)
+        return elements_of(blocks) if pace is None else paced(blocks, speed=pace)
+
+    def replay_async(
+        self,
+        topics: str | Iterable[str] = ("market_data", "orders", "pnl"),
+        *,
+        conids: int | Iterable[int] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        columns: Sequence[str] | None = None,
+        speed: Speed = None,
+        gaps: ReplayGaps = "raise",
+        follow: bool = False,
+    ) -> AsyncIterator[Event]:
+        """Give what `replay` gives, in the same order, to `async for`: a thread reads ahead, the loop is not held up.
+
+        What goes wrong while reading is raised where the events are taken; so is a `GapError`, before the first. The
+        thread ends with the iteration: at its end, or when the task is cancelled or the iterator closed (`aclose`, or
+        `contextlib.aclosing`).
+        """
+        selection, pace = self._selection(topics, conids, _span(start, end), columns, gaps), factor(speed)
+        selection.records()  # unknown columns are told here
+        stop = threading.Event()
+        blocks = selection.refused_or_blocks(self._reader, stop.wait if follow else None)
+        return paced_ahead(blocks, speed=pace, stop=stop)
+
+    def _selection(
+        self,
+        topics: str | Iterable[str],
+        conids: int | Iterable[int] | None,
+        span: Span,
+        columns: Sequence[str] | None,
+        gaps: ReplayGaps,
+    ) -> Selection:
+        check_gaps(gaps)
+        names = [topics] if isinstance(topics, str) else topics
+        return Selection([self._reader.topics[name] for name in names], _conids(conids), span, columns, gaps)
 
     def frames(
         self,
@@ -263,21 +299,21 @@ class Archive:
         kinds: Iterable[Kind] = KINDS,
         topics: str | Iterable[str] | None = None,
         conids: int | Iterable[int] | None = None,
-        speed: float | None = None,
+        speed: Speed = None,
+        follow: bool = False,
     ) -> Iterator[Frame]:
-        """Give recorded frames byte for byte, in order.
+        """Give recorded frames byte for byte, in order; `follow` goes on with what running captures record.
 
         `topics` keeps those that one of them claims, `conids` those that a row of these contracts came from.
         """
         names = [topics] if isinstance(topics, str) else topics
-        stamped = frames(
-            self._reader,
-            span=_span(start, end),
-            kinds=frozenset(kinds),
-            topics=None if names is None else [self._reader.topics[name] for name in names],
-            conids=_conids(conids),
-        )
-        return (frame for _, frame in stamped) if speed is None else paced(stamped, speed=speed)
+        chosen = None if names is None else frozenset(self._reader.topics[name].name for name in names)
+        choice, pace = FrameChoice(_span(start, end), frozenset(kinds), chosen), factor(speed)
+        if follow:
+            blocks = followed_frames(self._reader, choice, conids=_conids(conids), wait=time.sleep)
+        else:
+            blocks = frame_blocks(self._reader, choice, conids=_conids(conids))
+        return elements_of(blocks) if pace is None else paced(blocks, speed=pace)
 
     def digests(self, *, start: Instant | None = None, end: Instant | None = None) -> dict[str, ContentDigest]:
         """Compute the content digest of each topic's received frames, in the order of replay."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
@@ -13,7 +13,7 @@ from recorder.archive.holes import read_holes
 from recorder.archive.pieces import Piece, frame_batches, list_pieces
 from recorder.archive.reading import Reader, Span, begin
 from recorder.errors import GapError
-from recorder.protocol.ledger import INFORMATION, Gap, Ledger
+from recorder.protocol.ledger import INFORMATION, Closed, Gap, Ledger, read_gap
 
 GAPS: Final = "gaps"
 """The topic's name."""
@@ -45,6 +45,11 @@ class GapRow(NamedTuple):
         ends = span.start is None or self.end is None or self.end > span.start or self.start >= span.start
         return begins and ends
 
+    def is_of(self, topics: Collection[str] | None, conids: Collection[int] | None) -> bool:
+        """Say whether it is in one of these topics and contracts (None: any); that of a whole topic is in each."""
+        of_conid = conids is None or self.conid is None or self.conid in conids
+        return of_conid and (topics is None or self.topic in topics)
+
     def __str__(self) -> str:
         of = self.topic if self.conid is None else f"{self.topic} of contract {self.conid}"
         until = "is open" if self.end is None else f"to {_text(self.end)}"
@@ -62,20 +67,32 @@ def read_gaps(
         row
         for recorder in reader.recorders()
         for row in _of_recorder(reader, recorder, conids, span)
-        if row.overlaps(span)
-        and (topics is None or row.topic in topics)
-        and (conids is None or row.conid is None or row.conid in conids)
+        if row.overlaps(span) and row.is_of(topics, conids)
     ]
     return sorted(chosen, key=lambda row: (row.start, row.recorder, row.topic, row.conid or 0))
 
 
 def refuse_gaps(reader: Reader, *, topics: Collection[str], conids: Collection[int] | None, span: Span) -> None:
     """Raise `GapError` if there is a hole; what is only information is none."""
-    holes = [row for row in read_gaps(reader, topics=topics, conids=conids, span=span) if not row.information]
+    refuse(read_gaps(reader, topics=topics, conids=conids, span=span))
+
+
+def refuse(rows: Iterable[GapRow]) -> None:
+    """Raise `GapError` if one of these gaps is a hole."""
+    holes = [row for row in rows if not row.information]
     if holes:
         first = holes[0]
         more = f", and {len(holes) - 1:,} more gaps" if len(holes) > 1 else ""
         raise GapError(f"{first}{more}", topic=first.topic, conid=first.conid, start=first.start, end=first.end)
+
+
+def told_by(data: bytes, *, recorder: str, session: str) -> GapRow | None:
+    """Read the gap that a mark of a session tells of, open or over; None if it tells of none."""
+    said = read_gap(data)
+    if said is None:
+        return None
+    gap, end = (said.gap, said.end) if isinstance(said, Closed) else (said, None)
+    return GapRow(recorder, session, gap.topic, gap.conid, gap.start, end, gap.cause, gap.evidence)
 
 
 def _of_recorder(reader: Reader, recorder: str, conids: Collection[int] | None, span: Span) -> list[GapRow]:

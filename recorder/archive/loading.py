@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 from recorder.archive.covered import covered_partitions, covered_table
 from recorder.archive.parts import coded_schema
 from recorder.archive.pieces import Piece
-from recorder.archive.reading import LATEST, Reader, Span, latest_of, with_partition
+from recorder.archive.reading import Reader, Span, latest_of
+from recorder.archive.row_decoder import LATEST, with_partition
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,11 +17,13 @@ from recorder.archive.commit import Commit, damage
 from recorder.archive.holes import Hole, known_from, read_holes
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout
-from recorder.archive.parts import check_schema
+from recorder.archive.parts import check_schema, coded_schema
 from recorder.errors import Damaged
-from recorder.protocol.segment import CHUNK, CODES, FrameBatch, gathered
+from recorder.protocol.segment import CHUNK, FrameBatch, code_of_places, gathered
 from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
+from recorder.types import KINDS, OPS
 
+_CODED: Final = ["kind", "op"]
 _COLUMNS: Final = ("ts_recv", "seq", "conn", "kind", "op", "data")
 
 
@@ -152,12 +154,13 @@ def hole(expected: int, piece: Piece) -> str | None:
 
 def frame_batches(piece: Piece) -> Iterator[FrameBatch]:
     """Give a piece's frames in batches of some ten thousand; `Damaged` if they are not all there."""
-    return _of_segment(piece) if piece.commit is None else _of_part(piece.path, piece.commit)
+    if piece.commit is None:
+        return read_on(piece, SegmentReader(piece.path))
+    return _of_part(piece.path, piece.commit)
 
 
-def _of_segment(piece: Piece) -> Iterator[FrameBatch]:
-    """Read a segment as far as it goes; to its end, if it has one or another segment of its session follows."""
-    reader = SegmentReader(piece.path)
+def read_on(piece: Piece, reader: SegmentReader) -> Iterator[FrameBatch]:
+    """Read on in a segment as far as it goes; to its end, if it has one or another segment of its session follows."""
     yield from gathered(reader.batches())
     if reader.bad is not None and reader.foreign:
         raise reader.damage()
@@ -178,8 +181,8 @@ def _of_segment(piece: Piece) -> Iterator[FrameBatch]:
 def _of_part(path: Path, commit: Commit) -> Iterator[FrameBatch]:
     following = commit.first
     with damage(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-        check_schema(file, FRAMES_SCHEMA, path)
+        file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=_CODED)
+        check_schema(file, coded_schema(FRAMES_SCHEMA, _CODED), path)
         for rows in file.iter_batches(CHUNK, columns=list(_COLUMNS)):
             batch = _batch_of(rows, path)
             if not np.array_equal(rows["seq"].to_numpy(), np.arange(following, following + len(batch))):
@@ -190,6 +193,12 @@ def _of_part(path: Path, commit: Commit) -> Iterator[FrameBatch]:
         raise _misfit(path, f"its frames end before {following}, where its commit says {commit.last}")
 
 
+def _places(texts: pa.DictionaryArray, known: Sequence[str]) -> pa.Array:
+    """Give the place of each text among those that are known, null where it is none of them."""
+    places = pc.index_in(texts.dictionary, pa.array(known, pa.string()))
+    return places.take(texts.indices)
+
+
 def _misfit(path: Path, what: str) -> Damaged:
     return Damaged(what, path=path, offset=0, hint="run `recorder verify`")
 
@@ -197,18 +206,17 @@ def _misfit(path: Path, what: str) -> Damaged:
 def _batch_of(rows: pa.RecordBatch, path: Path) -> FrameBatch:
     """Make a batch of frames of a frames part's rows, which follow one another."""
     count = rows.num_rows
-    codes = pc.index_in(pc.binary_join_element_wise(rows["kind"], rows["op"], " "), pa.array(list(CODES)))
-    if any(column.null_count for column in (codes, *rows.columns)):
+    kinds, ops = _places(rows["kind"], KINDS), _places(rows["op"], OPS)
+    if any(column.null_count for column in (kinds, ops, *rows.columns)):
         raise _misfit(path, "its frames lack values, or are of no known kind")
     data = rows["data"].cast(pa.large_binary())
     _, edges, blob = data.buffers()
     offsets = np.frombuffer(edges, np.int64)[data.offset : data.offset + count + 1]
-    values = np.array(list(CODES.values()), np.uint8)
     return FrameBatch(
         int(rows["seq"][0].as_py()),
         rows["ts_recv"].cast(pa.int64()).to_numpy(),
         rows["conn"].to_numpy(),
-        values[codes.to_numpy()],
+        code_of_places(kinds.to_numpy(), ops.to_numpy()),
         offsets - offsets[0],
         memoryview(blob if blob is not None else b"")[int(offsets[0]) : int(offsets[-1])],
     )

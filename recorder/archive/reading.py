@@ -30,16 +30,15 @@ from recorder.archive.covered import covered_partitions, covered_tables
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
 from recorder.archive.pieces import Piece, check_holes, frame_batches, list_pieces
+from recorder.archive.row_decoder import LATEST, RowDecoder, empty_table, with_partition
 from recorder.archive.windows import merged
 from recorder.errors import Damaged
 from recorder.protocol.decode import Decoder
 from recorder.protocol.decoding_state import DecodingState
 from recorder.protocol.segment import FrameBatch, tail
-from recorder.protocol.tables import complete, topic_schema
+from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic, Topics
 
-LATEST: Final = "@latest"
-"""The column of T, microseconds, in tables that are asked for it."""
 _NEVER: Final = -(2**63)
 
 
@@ -142,9 +141,9 @@ class Reader:
 
         def read(piece: Piece, behind: int) -> Iterator[tuple[int, tuple[Piece, FrameBatch, npt.NDArray[np.int64]]]]:
             nonlocal latest
-            latest = self._latest_before(piece) if exact else latest
+            latest = self.latest_before(piece) if exact else latest
             for batch in frame_batches(piece):
-                highest = _highest(batch, latest)
+                highest = highest_so_far(batch, latest)
                 latest = int(highest[-1])
                 if batch.last_seq > behind:
                     fresh = tail(batch, behind + 1)
@@ -209,25 +208,29 @@ class Reader:
         self, piece: Piece, topic: Topic, conids: Sequence[int] | None, columns: Sequence[str], *, exact: bool = False
     ) -> Iterator[tuple[int, pa.Table]]:
         """Decode a topic's rows from frames: of the journal, or of a part that was archived under another schema."""
-        topics = self.topics if topic.mark is None else Topics([topic])  # of marks alone nothing else has to be read
-        decoder = Decoder(topics, self.state_before(piece) if topic.conid.join else None)
-        schema, date = topic_schema(topic), self.date_of(piece)
-        latest = self._latest_before(piece) if exact else _NEVER
-        for batch in frame_batches(piece):
-            highest = _highest(batch, latest)
-            latest = int(highest[-1])
-            rows = decoder.decode(batch).rows.get(topic.name)
-            if rows is None:
-                continue
-            table = complete(rows.table, schema, session=piece.session).select(list(columns))
-            table = with_partition(table, date, rows.conid)
-            if exact:
-                table = table.append_column(LATEST, pa.array(highest[rows.table["seq"].to_numpy() - batch.first_seq]))
-            if conids is not None:
-                table = table.filter(pc.is_in(table["conid"], pa.array(conids, pa.int64())))
-            yield batch.last_seq, table
+        decoder = RowDecoder(
+            self.topics,
+            {topic.name: columns},
+            session=piece.session,
+            date=self.date_of(piece),
+            state=self.state_before(piece) if topic.conid.join else None,
+            conids=conids,
+            exact=exact,
+        )
+        for batch, highest in self.stamped(piece, exact=exact):
+            table = decoder.tables(batch, highest).get(topic.name)
+            if table is not None:
+                yield batch.last_seq, table
 
-    def _latest_before(self, piece: Piece) -> int:
+    def stamped(self, piece: Piece, *, exact: bool) -> Iterator[tuple[FrameBatch, npt.NDArray[np.int64]]]:
+        """Give a piece's frames with T of each, which counts all frames of the recorder if it is to be `exact`."""
+        latest = self.latest_before(piece) if exact else _NEVER
+        for batch in frame_batches(piece):
+            highest = highest_so_far(batch, latest)
+            latest = int(highest[-1])
+            yield batch, highest
+
+    def latest_before(self, piece: Piece) -> int:
         """Find the recorder's highest ts_recv before a piece; of a commit, as far as it matters within it."""
         if piece.commit is not None:
             late = piece.commit.late
@@ -279,7 +282,7 @@ class Reader:
         return decoder.state
 
 
-def _highest(batch: FrameBatch, latest: int) -> npt.NDArray[np.int64]:
+def highest_so_far(batch: FrameBatch, latest: int) -> npt.NDArray[np.int64]:
     """Give T of each frame of a batch, `latest` being the highest ts_recv before it."""
     highest: npt.NDArray[np.int64] = np.maximum.accumulate(np.maximum(batch.ts_recv, latest))
     return highest
@@ -310,17 +313,3 @@ def _is_behind(piece: Piece, position: Position) -> bool:
     if piece.commit is None:
         return piece.session < position.session
     return (piece.session, piece.commit.last) <= position
-
-
-def with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:
-    """Put `date` and `conid`, which stand in the path, in front of rows."""
-    count = table.num_rows
-    conids = pa.repeat(pa.scalar(conid, pa.int64()), count) if isinstance(conid, int) else pa.array(conid)
-    dates = pa.repeat(pa.scalar(date).cast(pa.date32()), count)
-    return table.add_column(0, "conid", conids).add_column(0, "date", dates)
-
-
-def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:
-    """Give a table without rows, as `tables` would."""
-    table = topic_schema(topic).empty_table().select(list(columns))
-    return with_partition(table, "1970-01-01", 0)

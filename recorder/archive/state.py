@@ -22,7 +22,8 @@ from recorder.archive.commit import Commit, damage
 from recorder.archive.covered import check_count, covered_partitions, covered_table, covering_parts, group_stamps
 from recorder.archive.parts import open_part
 from recorder.archive.pieces import Piece, check_holes, list_pieces
-from recorder.archive.reading import Reader, Span, begin, empty_table, with_partition
+from recorder.archive.reading import Reader, Span, begin
+from recorder.archive.row_decoder import empty_table, with_partition
 from recorder.archive.things import OWN, flags, fold, identity_of, numbered
 from recorder.errors import Damaged
 from recorder.protocol.tables import TIME, topic_schema

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -28,7 +28,10 @@ from recorder.errors import UsageError
 from recorder.protocol.instants import to_micros
 from recorder.types import KINDS, Kind
 
-GAPS: Final = ("event", "raise", "ignore")
+if TYPE_CHECKING:
+    from recorder.replay.selection import ReplayGaps
+
+GAPS: Final[tuple[ReplayGaps, ...]] = ("event", "raise", "ignore")
 
 _Speed = Annotated[
     str | None,
@@ -50,6 +53,9 @@ _Gaps = Annotated[
         show_default="event",
     ),
 ]
+_Follow = Annotated[
+    bool, typer.Option("--follow", help="Go on with what running captures record, until --end or Ctrl-C.")
+]
 
 
 def replay(  # noqa: PLR0917  typer reads options from the signature
@@ -62,6 +68,7 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
     raw: _Raw = False,
     kind: _Kind = None,
     gaps: _Gaps = None,
+    follow: _Follow = False,
     serve: Serve = None,
     start_at_once: StartAtOnce = False,
     loop: Loop = False,
@@ -92,14 +99,16 @@ def replay(  # noqa: PLR0917  typer reads options from the signature
 
       recorder replay --raw --speed 20 | head
 
+      recorder replay --follow --topic orders,pnl
+
       recorder replay --serve 127.0.0.1:5000 --start 2026-11-20T14:30
     """
     if serve is None:
         if start_at_once or loop or skip_gaps or tls or cert or key or control or faults or recorder or json:
             raise UsageError("that option is about a gateway", hint="add --serve HOST:PORT")
-        _print(data, topic, conid, start, end, speed=speed, raw=raw, kind=kind, gaps=gaps, config=config)
+        _print(data, topic, conid, start, end, speed=speed, raw=raw, kind=kind, gaps=gaps, follow=follow, config=config)
         return
-    if topic or conid or raw or kind or gaps:
+    if topic or conid or raw or kind or gaps or follow:
         raise UsageError(
             "--serve serves all frames", hint="clients choose what they subscribe to; use --start and --end"
         )
@@ -124,14 +133,14 @@ def _print(
     raw: bool,
     kind: list[str] | None,
     gaps: str | None,
+    follow: bool,
     config: Config,
 ) -> None:
     if kind and not raw:
         raise UsageError("--kind chooses frames", hint="add --raw, or choose rows with --topic")
     if gaps and raw:
         raise UsageError("--gaps is about rows", hint="frames have the marks of gaps among them: --kind mark")
-    if gaps is not None and gaps not in GAPS:
-        raise UsageError(f"--gaps: {gaps!r} is no choice", hint=f"use one of: {', '.join(GAPS)}")
+    holes = _gaps(gaps)
     bounds = to_micros(start, what="--start"), to_micros(end, what="--end")
     conids, kinds, factor = contracts(conid), _kinds(kind), _speed(speed)
     folder = data_folder(data, config)
@@ -142,7 +151,7 @@ def _print(
 
     reader = Reader(open_layout(folder), load_topics())
     topics = [reader.topics[name] for name in split(topic)] or None
-    choice = Choice(topics, conids, Span(*bounds), kinds, gaps or GAPS[0])
+    choice = Choice(topics, conids, Span(*bounds), kinds, holes, follow)
     (print_frames if raw else print_rows)(reader, choice, factor)
 
 
@@ -152,6 +161,13 @@ def _kinds(given: list[str] | None) -> frozenset[Kind]:
         if text not in KINDS:
             raise UsageError(f"--kind: {text!r} is no kind of frame", hint=f"use one of: {', '.join(KINDS)}")
     return frozenset(kind for kind in KINDS if kind in texts or not texts)
+
+
+def _gaps(text: str | None) -> ReplayGaps:
+    for choice in GAPS:
+        if text in (None, choice):
+            return choice
+    raise UsageError(f"--gaps: {text!r} is no choice", hint=f"use one of: {', '.join(GAPS)}")
 
 
 def _speed(text: str | None) -> float | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -19,54 +21,54 @@ if TYPE_CHECKING:
     from recorder.archive.reading import Reader, Span
     from recorder.protocol.topics import Topic as TopicFile
     from recorder.protocol.topics import Topics
-    from recorder.replay.events import Event
+    from recorder.replay.blocks import Block
+    from recorder.replay.events import Event as Record
     from recorder.replay.gap_events import Gap
+    from recorder.replay.selection import ReplayGaps
 
 _BATCH: Final = 1000  # lines written at once, unless they are paced
+_LOOK_EVERY: Final = 0.05  # seconds between two looks at what signals said
 _EXTRA: Final = "extra"
 _GAP_TIMES: Final = ("ts_recv", "start", "end")
 _encode: Final = msgspec.json.Encoder().encode_lines
 
 Line = dict[str, Any]
-Stamped = Iterator[tuple[int, Any]]
+Blocks = Iterator["Block"]
 
 
 class Choice(NamedTuple):
-    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times, kinds, gaps."""
+    """What is asked for: topics (None: all, and frames of none too), contracts (None: all), times, kinds, gaps.
+
+    `follow` goes on with what comes.
+    """
 
     topics: list[TopicFile] | None
     conids: list[int] | None
     span: Span
     kinds: frozenset[Kind]
-    gaps: str
+    gaps: ReplayGaps
+    follow: bool = False
 
 
 def print_rows(reader: Reader, choice: Choice, speed: float | None) -> None:
     """Print rows, when they are due."""
-    from recorder.archive.gaps import read_gaps, refuse_gaps  # noqa: PLC0415  pyarrow takes a moment
-    from recorder.replay.events import replay as rows_of  # noqa: PLC0415  pyarrow takes a moment
-    from recorder.replay.gap_events import with_gaps  # noqa: PLC0415
+    from recorder.replay.selection import Selection  # noqa: PLC0415  pyarrow takes a moment
 
     topics = [topic for topic in reader.topics if topic.mark is None] if choice.topics is None else choice.topics
-    names = [topic.name for topic in topics]
-    if choice.gaps == "raise":
-        refuse_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
     columns = [column.name for topic in topics for column in topic.columns]
-    stamped = rows_of(reader, topics, conids=choice.conids, span=choice.span, columns=[*columns, _EXTRA])
-    if choice.gaps == "event":
-        rows = read_gaps(reader, topics=names, conids=choice.conids, span=choice.span)
-        stamped = with_gaps(stamped, rows, choice.span)
+    selection = Selection(topics, choice.conids, choice.span, [*columns, _EXTRA], choice.gaps)
     lines = _row_lines({topic.name: topic for topic in topics})
-    _print(stamped, lines, reader, choice.span, speed=speed)
+    with until_told(choice.follow) as wait:
+        _print(selection.refused_or_blocks(reader, wait), lines, reader, choice, speed=speed, wait=wait)
 
 
-def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Event], Line]:
+def _row_lines(topics: dict[str, TopicFile]) -> Callable[[Record], Line]:
     """Make what turns rows into lines; of each topic's record class it is worked out once how."""
     from recorder.replay.gap_events import Gap  # noqa: PLC0415  pyarrow takes a moment
 
     plans: dict[type[Any], _Plan] = {}
 
-    def line(event: Event) -> Line:
+    def line(event: Record) -> Line:
         if isinstance(event, Gap):
             return _gap_line(event)
         plan = plans.get(type(event))
@@ -107,15 +109,19 @@ def _plan(record: type[Any], topic: TopicFile) -> _Plan:
 
 def print_frames(reader: Reader, choice: Choice, speed: float | None) -> None:
     """Print frames, when they are due, and at the end their digests."""
-    from recorder.replay.frames import frames  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.frames import FrameChoice, frame_blocks  # noqa: PLC0415  pyarrow takes a moment
+    from recorder.replay.selection import followed_frames  # noqa: PLC0415
 
-    stamped = frames(reader, span=choice.span, kinds=choice.kinds, topics=choice.topics, conids=choice.conids)
-    if choice.conids is not None:  # of some contracts there is nothing to compare a digest with
-        _print(stamped, _frame_line, reader, choice.span, speed=speed)
-        return
-    tally = _Tally(reader.topics)
-    _print(tally.counting(stamped), _frame_line, reader, choice.span, speed=speed)
-    tally.print()
+    names = None if choice.topics is None else frozenset(topic.name for topic in choice.topics)
+    frames, tally = FrameChoice(choice.span, choice.kinds, names), _Tally(reader.topics)
+    with until_told(choice.follow) as wait:
+        if wait is None:
+            blocks = frame_blocks(reader, frames, conids=choice.conids)
+        else:
+            blocks = followed_frames(reader, frames, conids=choice.conids, wait=wait)
+        _print(blocks, tally.counted(_frame_line), reader, choice, speed=speed, wait=wait)
+    if choice.conids is None:  # of some contracts there is nothing to compare a digest with
+        tally.print()
 
 
 def _frame_line(frame: Frame) -> Line:
@@ -138,19 +144,20 @@ class _Tally:
         self._make = ContentDigest
         self._digests: dict[str, ContentDigest] = {}
 
-    def counting(self, stamped: Iterator[tuple[int, Frame]]) -> Iterator[tuple[int, Frame]]:
-        """Give what is given, counted."""
+    def counted(self, line: Callable[[Frame], Line]) -> Callable[[Frame], Line]:
+        """Make what turns frames into lines count them too."""
         from recorder.protocol.envelope import wire_topic  # noqa: PLC0415  pyarrow takes a moment
 
-        for pair in stamped:
-            frame = pair[1]
+        def counted_line(frame: Frame) -> Line:
             topic = self._topics.claiming(wire_topic(frame.data)) if frame.kind == "in" else None
             if topic is not None:
                 digest = self._digests.get(topic.name)
                 if digest is None:
                     digest = self._digests[topic.name] = self._make(topic.name)
                 digest.add(frame.data)
-            yield pair
+            return line(frame)
+
+        return counted_line
 
     def print(self) -> None:
         """Print count and digest of each topic on standard error."""
@@ -158,16 +165,56 @@ class _Tally:
             print(f"  {name:<16} {digest.count:>12,} frames  {digest.hexdigest()}", file=sys.stderr)
 
 
-def _print(stamped: Stamped, line: Callable[[Any], Line], reader: Reader, span: Span, *, speed: float | None) -> None:
+def _print(
+    blocks: Blocks,
+    line: Callable[[Any], Line],
+    reader: Reader,
+    choice: Choice,
+    *,
+    speed: float | None,
+    wait: Callable[[float], bool] | None,
+) -> None:
     """Print each element as a line, when it is due."""
     from recorder.replay.pace import paced  # noqa: PLC0415  pyarrow takes a moment
 
-    seconds = _seconds(reader, span)
     on_terminal = sys.stdout.isatty()  # a bar would stand among the lines
-    with nullcontext(None) if on_terminal else progress("replay", total=seconds) as done:
-        watched = stamped if done is None else _watched(stamped, done)
-        elements = (element for _, element in watched) if speed is None else paced(watched, speed=speed)
-        _write(map(line, elements), at_once=_BATCH if speed is None else 1)
+    silent = on_terminal or wait is not None
+    with nullcontext(None) if silent else progress("replay", total=_seconds(reader, choice.span)) as done:
+        watched = blocks if done is None else _watched(blocks, done)
+        if speed is not None:
+            _write(map(line, paced(watched, speed=speed, sleep=wait or time.sleep)), at_once=1)
+            return
+        for block in watched:
+            _write(map(line, block.elements), at_once=_BATCH)
+            if wait is not None:
+                sys.stdout.buffer.flush()
+
+
+@contextmanager
+def until_told(follow: bool) -> Iterator[Callable[[float], bool] | None]:
+    """Give what waits some seconds, and is true once Ctrl-C or SIGTERM came; None where nothing is followed."""
+    if not follow:
+        yield None
+        return
+    told: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        if told:
+            raise KeyboardInterrupt  # whoever says it twice does not want to wait
+        told.append(number)
+
+    def wait(seconds: float) -> bool:
+        until = time.monotonic() + seconds
+        while not told and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, _LOOK_EVERY))
+        return bool(told)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield wait
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write(lines: Iterator[Line], *, at_once: int) -> None:
@@ -178,15 +225,16 @@ def _write(lines: Iterator[Line], *, at_once: int) -> None:
             out.flush()  # whoever reads wants it when it is due
 
 
-def _watched(stamped: Stamped, done: Callable[[float], None]) -> Stamped:
-    """Give what is given, and tell now and then how many seconds of the recording that is."""
+def _watched(blocks: Blocks, done: Callable[[float], None]) -> Blocks:
+    """Give what is given, some at a time, and tell how many seconds of the recording that is."""
     first: int | None = None
-    for number, pair in enumerate(stamped):
-        if first is None:
-            first = pair[0]
-        if number % _BATCH == 0:
-            done((pair[0] - first) / 1e6)
-        yield pair
+    for block in blocks:
+        rest = block
+        while len(rest.latest):
+            first = int(rest.latest[0]) if first is None else first
+            done((int(rest.latest[0]) - first) / 1e6)
+            yield rest.part(_BATCH)
+            rest = rest.rest(_BATCH)
 
 
 def _seconds(reader: Reader, span: Span) -> float | None:

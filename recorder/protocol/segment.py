@@ -99,6 +99,12 @@ def code_of(kind: Kind, op: Op) -> int:
     return KINDS.index(kind) + (_BINARY if op == "binary" else 0)
 
 
+def code_of_places(kinds: npt.NDArray[np.int32], ops: npt.NDArray[np.int32]) -> npt.NDArray[np.uint8]:
+    """Give the codes of many frames by the places of kind and opcode in `KINDS` and `OPS`."""
+    codes: npt.NDArray[np.uint8] = (kinds + _BINARY * ops).astype(np.uint8)
+    return codes
+
+
 def kind_and_op(code: int) -> tuple[Kind, Op]:
     """Give the kind and opcode of a code."""
     return KINDS[code % _BINARY], OPS[code // _BINARY]

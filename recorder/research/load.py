@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recorder.archive.loading import loaded
-from recorder.archive.reading import LATEST, Reader, Span, empty_table
+from recorder.archive.reading import Reader, Span
+from recorder.archive.row_decoder import LATEST, empty_table
 from recorder.archive.state import state_at
 from recorder.archive.things import flags, identity_of
 from recorder.protocol.cells import Cells, to_column
