@@ -61,7 +61,7 @@ class CaptureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
         str, Meta(description="Where a day begins: a time and a zone; counts only when an archive is made.")
     ] = "00:00 UTC"
     flush_every: Annotated[Duration, Meta(description="Write Parquet this often.")] = 3_600.0
-    flush_frames: Annotated[int, Meta(description="Write Parquet sooner, once this many frames wait.")] = 2_000_000
+    flush_frames: Annotated[int, Meta(description="Write Parquet sooner, once this many frames wait.")] = 500_000
     flush_bytes: Annotated[Size, Meta(description="Write Parquet sooner, once a journal segment is this big.")] = (
         512_000_000
     )
