@@ -193,10 +193,11 @@ def verify_archive(
         report = verify(layout, topics, rederive=rederive, done=done)
         moved = set_aside(layout, report.problems)
         repaired = repair_journal(layout)
-        holes = [*repaired.holes, *note_missing(layout, moved)]
+        missing, vanished = note_missing(layout, moved, told=report.problems)
         if (tmp := layout.root / ".tmp" / REPAIR).exists():
             shutil.rmtree(tmp)
-        return report, Repaired([*moved, *repaired.moved], holes)
+        report = report._replace(problems=[*report.problems, *vanished])
+        return report, Repaired([*moved, *repaired.moved], [*repaired.holes, *missing])
 
 
 def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:
