@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import settings
 
-from recorder.archive.archiver import Archiver, Torn
+from recorder.archive.archiver import Archiver, News
 from recorder.archive.catalog import frames_parts
 from recorder.archive.commit import Commit
 from recorder.archive.layout import Layout, make_layout
@@ -149,9 +149,7 @@ def cut(path: Path, count: int) -> None:
     os.truncate(path, path.stat().st_size - count)
 
 
-def archive(
-    layout: Layout, *, recorder: str = "main", tell: Callable[[Commit | Torn], None] | None = None
-) -> list[Commit]:
+def archive(layout: Layout, *, recorder: str = "main", tell: Callable[[News], None] | None = None) -> list[Commit]:
     """Archive what is in a recorder's journal, as `recorder flush` does."""
     return Archiver(layout, load_topics(), recorder, tell=tell or (lambda _news: None)).archive_dead(live=None)
 

@@ -42,8 +42,7 @@ from conftest import (
 
 from recorder import faults
 from recorder.archive import build, frames_build
-from recorder.archive.archiver import Archiver, Torn
-from recorder.archive.commit import Commit
+from recorder.archive.archiver import Archiver, News, Torn
 from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout, open_layout
@@ -96,9 +95,9 @@ def copy_of(layout: Layout, name: str) -> Layout:
     return open_layout(shutil.copytree(layout.root, layout.root.parent / name))
 
 
-def archiver(layout: Layout, *, topics: Topics | None = None, told: list[Commit | Torn] | None = None) -> Archiver:
+def archiver(layout: Layout, *, topics: Topics | None = None, told: list[News] | None = None) -> Archiver:
     """Make an archiver of the recorder `main`."""
-    news: list[Commit | Torn] = [] if told is None else told
+    news: list[News] = [] if told is None else told
     return Archiver(layout, topics or load_topics(), "main", tell=news.append)
 
 
@@ -275,7 +274,7 @@ def test_an_archiver_killed_at_any_point_leaves_nothing_that_the_next_does_not_m
 def test_a_retry_tells_of_the_commit_that_nobody_heard_of(layout: Layout) -> None:
     """It failed between the commit and the removal of the segment."""
     write_session(layout, quotes(4), rotations=[2])
-    told: list[Commit | Torn] = []
+    told: list[News] = []
     one = archiver(layout, told=told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", failing)
@@ -371,7 +370,7 @@ def test_a_torn_tail_keeps_the_prefix_and_sets_the_rest_aside(
     paths = write_session(layout, quotes(6), rotations=[3])
     damage(paths[-1])
     rest = paths[-1].read_bytes()[-kept:] if kept else b""
-    told: list[Commit | Torn] = []
+    told: list[News] = []
     archive(layout, tell=told.append)
     torn = [news for news in told if isinstance(news, Torn)]
     aside = list(layout.quarantine.iterdir()) if layout.quarantine.exists() else []
