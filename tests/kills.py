@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 from forge import Forge
+from run_delay import Executioner
 
 from recorder.archive.archive_digest import archive_digest
 from recorder.archive.archiver import Archiver
@@ -278,7 +279,10 @@ CONIDS_TEXT: Final = tuple(str(conid) for conid in CONIDS)
 
 
 class Round(NamedTuple):
-    """What a kill did: frames on disk after it, frames lost beyond the promise, seconds of the oldest frame lost."""
+    """What a kill did: frames on disk after it, frames lost beyond the promise, seconds of the oldest frame lost.
+
+    `allowed` is how old a lost frame may be; `waited` is the part of it that the capture waited for a processor.
+    """
 
     kind: str
     frames: int
@@ -286,9 +290,15 @@ class Round(NamedTuple):
     lost: int
     oldest: float
     allowed: float
+    waited: float
 
 
 KINDS: Final = ("capture", "both", "archiver", "power")
+
+
+def _window(kind: str) -> float:
+    """Give the window of the promise, seconds."""
+    return SYNC_EVERY if kind == "power" else WRITE_WITHIN
 
 
 class Rounds:
@@ -310,6 +320,7 @@ class Rounds:
         chance, sender = self._chance, self._sender
         first_log = len(sender.logs)
         capture = self._forge.start("capture", self._data, syncs=str(self._syncs), **settings(self._gateway))
+        executioner = Executioner(capture)
         if kind == "power" or chance.random() < 0.85:  # else it may die in its first moments
             async with asyncio.timeout(20):
                 while not sender.wanted:  # noqa: ASYNC110  a feed has no such event
@@ -322,8 +333,7 @@ class Rounds:
             for process in archivers(self._data):
                 kill(process)
             await asyncio.sleep(chance.uniform(0.0, 1.0))
-        moment = time.time()
-        kill(capture)
+        moment = await asyncio.to_thread(executioner.kill)
         if kind in ("both", "power"):
             for process in archivers(self._data):
                 kill(process)
@@ -331,7 +341,8 @@ class Rounds:
         await gone(self._data)
         if kind == "power":
             self._lose_power()
-        return self._check(kind, moment, sender.logs[first_log:])
+        waited = executioner.granted(_window(kind) + SLACK)
+        return self._check(kind, moment, sender.logs[first_log:], waited=waited)
 
     def _lose_power(self) -> None:
         """Cut what the journal had not synced off the segments that are left."""
@@ -342,12 +353,12 @@ class Rounds:
         for path in (self._data / "journal").rglob("*.seg"):
             os.truncate(path, min(synced.get(str(path), 0), path.stat().st_size))
 
-    def _check(self, kind: str, moment: float, logs: Sequence[Log]) -> Round:
+    def _check(self, kind: str, moment: float, logs: Sequence[Log], *, waited: float = 0.0) -> Round:
         """Hold what is on disk against what was sent, and against what was there before."""
         frames = on_disk(self._data)
         assert self.frames.items() <= frames.items(), "what was on disk before is there no more"
         self.frames = frames
-        allowed = (SYNC_EVERY if kind == "power" else WRITE_WITHIN) + SLACK + self._sender.lag(moment)
+        allowed = _window(kind) + SLACK + self._sender.lag(moment) + waited
         sent, lost, oldest = 0, 0, 0.0
         session = self._session() if logs else ""
         for conn, log in enumerate(logs, 1):
@@ -358,7 +369,7 @@ class Rounds:
             sent += len(given)
             lost += sum(age > allowed for age in missing)
             oldest = max([oldest, *missing])
-        return Round(kind, len(frames), sent, lost, oldest, allowed)
+        return Round(kind, len(frames), sent, lost, oldest, allowed, waited)
 
     def _received(self, session: str, conn: int) -> Iterator[bytes]:
         for key in sorted(self.frames):
