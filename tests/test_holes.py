@@ -342,7 +342,7 @@ def test_a_capture_goes_on_beside_a_damaged_session_and_its_repair(layout: Layou
             await eventually(lambda: any(one.session > SESSION for one in commits(layout)))
             assert 2 == len(waiting())
             repaired = await run(folder, "verify", "--data", "data", "--repair", "--json")
-            await eventually(lambda: not waiting(), within=40)
+            await eventually(lambda: not waiting())
             process.terminate()
             ended = await end(process)
         assert [(10, 19)] == [(one["first"], one["last"]) for one in json.loads(repaired.out)["noted"]], repaired
