@@ -103,8 +103,10 @@ class RecorderLock:
         self.write(Holder(os.getpid(), before.session, before.last))
 
     def note(self, session: str, last: int) -> None:
-        """Say up to which frame a session is archived."""
-        self.write(Holder(os.getpid(), session, last))
+        """Say up to which frame a session is archived; one before that which is noted changes nothing."""
+        noted = self._read()
+        if noted is None or (session, last) > (noted.session or "", -1 if noted.last is None else noted.last):
+            self.write(Holder(os.getpid(), session, last))
 
     def release(self) -> None:
         """Let it go."""

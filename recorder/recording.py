@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Final
 
-from recorder.archive.archiver import Archiver, Torn
+from recorder.archive.archiver import Archiver, News
 from recorder.archive.catalog import is_taken, last_frame
 from recorder.archive.commit import Commit
 from recorder.archive.compaction import Compacted, compact, finished_dates
@@ -126,7 +126,7 @@ def _sync_left(layout: Layout, recorder: str) -> None:
         sync_folder(layout.journal(recorder))
 
 
-def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None], recorder: str | None = None) -> list[Commit]:
+def flush(layout: Layout, *, tell: Callable[[News], None], recorder: str | None = None) -> list[Commit]:
     """Archive what captures that are gone left in the journal, of all recorders or of one.
 
     What stands in the way of one recorder is raised when the others are done: `LockHeld` (its capture runs, and
@@ -151,14 +151,14 @@ def flush(layout: Layout, *, tell: Callable[[Commit | Torn], None], recorder: st
     return commits
 
 
-def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[Commit | Torn], None]) -> list[Commit]:
+def _flush(layout: Layout, topics: Topics, recorder: str, tell: Callable[[News], None]) -> list[Commit]:
     capture, archiver = (RecorderLock(layout.journal(recorder), lock, root=layout.root) for lock in (CAPTURE, ARCHIVER))
     try:
         capture.acquire(wait=MOMENT)
         archiver.acquire(wait=_ARCHIVER_WAIT)
         archiver.take_over()
 
-        def note(news: Commit | Torn) -> None:
+        def note(news: News) -> None:
             if isinstance(news, Commit):
                 point("archiver.note")
                 archiver.note(news.session, news.last)
@@ -193,10 +193,11 @@ def verify_archive(
         report = verify(layout, topics, rederive=rederive, done=done)
         moved = set_aside(layout, report.problems)
         repaired = repair_journal(layout)
-        holes = [*repaired.holes, *note_missing(layout, moved)]
+        missing, vanished = note_missing(layout, moved, told=report.problems)
         if (tmp := layout.root / ".tmp" / REPAIR).exists():
             shutil.rmtree(tmp)
-        return report, Repaired([*moved, *repaired.moved], holes)
+        report = report._replace(problems=[*report.problems, *vanished])
+        return report, Repaired([*moved, *repaired.moved], [*repaired.holes, *missing])
 
 
 def rebuild_topic(layout: Layout, topics: Topics, topic: Topic, *, done: Callable[[int], None]) -> list[Rebuilt]:

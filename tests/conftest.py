@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 from hypothesis import settings
 
-from recorder.archive.archiver import Archiver, Torn
+from recorder.archive.archiver import Archiver, News
 from recorder.archive.catalog import frames_parts
 from recorder.archive.commit import Commit
 from recorder.archive.layout import Layout, make_layout
@@ -47,6 +47,8 @@ LIMITS: Final = Limits(
     write_within=0.01, sync_every=0.05, flush_frames=1_000_000, flush_bytes=1 << 30, journal_memory=1 << 28
 )
 QUICK: Final = Rules(ready_after=20_000)
+PATIENCE: Final = 120.0
+"""Seconds to wait for what must happen: long, since only a failure takes them, and a loaded machine is no failure."""
 END_RECORD: Final = 8 + 9
 """Bytes that a finished segment has and one of a dead session lacks."""
 
@@ -149,9 +151,7 @@ def cut(path: Path, count: int) -> None:
     os.truncate(path, path.stat().st_size - count)
 
 
-def archive(
-    layout: Layout, *, recorder: str = "main", tell: Callable[[Commit | Torn], None] | None = None
-) -> list[Commit]:
+def archive(layout: Layout, *, recorder: str = "main", tell: Callable[[News], None] | None = None) -> list[Commit]:
     """Archive what is in a recorder's journal, as `recorder flush` does."""
     return Archiver(layout, load_topics(), recorder, tell=tell or (lambda _news: None)).archive_dead(live=None)
 
@@ -191,12 +191,12 @@ def frames_of(root: Path) -> list[Frame]:
 
 
 def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
-    """Run a test in an event loop of its own, for 60 s at most."""
+    """Run a test in an event loop of its own, for some minutes at most."""
 
     @wraps(test)
     def run(**fixtures: Any) -> None:
         async def bounded() -> None:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(3 * PATIENCE):
                 await test(**fixtures)
 
         asyncio.run(bounded())
@@ -204,9 +204,9 @@ def in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
-async def eventually(condition: Callable[[], object], *, within: float = 20.0) -> None:
+async def eventually(condition: Callable[[], object]) -> None:
     """Wait until something holds."""
-    async with asyncio.timeout(within):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  what is waited for tells nobody
             await asyncio.sleep(0.01)
 

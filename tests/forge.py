@@ -25,7 +25,7 @@ from power import track
 from recorder import faults, recording
 from recorder.archive import replacement
 from recorder.archive.layout import open_layout
-from recorder.capture import archiver_process, journal
+from recorder.capture import archiver_process, capture, journal
 from recorder.capture.settings import CaptureSettings
 from recorder.disk import sync_file, sync_path
 from recorder.protocol.topics import load_topics
@@ -155,6 +155,7 @@ def _work(do: str, data: str, log: str, variables: dict[str, str], **options: An
     os.environ.update(variables)
     importlib.reload(faults)
     vars(archiver_process)["_PAUSES"] = (0.05,) * 100
+    vars(capture)["_ARCHIVE_WITHIN"] = 120.0  # the archiver dies again and again, on a machine that may be busy
     if not options.pop("exchange", True):
         vars(replacement)["_renameat2"] = None
     if shadow := options.pop("shadow", None):

@@ -3,14 +3,19 @@
 The tracked process notes each sync of a file (how long the file was) and of a folder (which names it had). What was
 there when it began counts as synced. Afterwards the folder is made anew from the notes: a name appears where its
 folder was last synced with it, so a rename or a removal that no sync of its folder followed is undone, and a file has
-the bytes of its last sync, or none. That is the worst that a file system may do which keeps what it has synced; the
-best is a kill that loses nothing. Mixtures of both are not simulated.
+the bytes of its last sync, or none. That is the worst that a file system may do with names which keeps what it has
+synced; the best is a kill that loses nothing.
+
+The worst that it may do with bytes is another thing: every rename and removal is on the disk, but of what no sync had
+made safe each sector was written or not, in any order, and reads as zeros if it was not (`mixed`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +23,8 @@ from pathlib import Path
 from recorder import disk
 
 NOTES = "notes"
+SECTOR = 512
+"""Bytes that a disk writes at once. The kernel writes pages of eight sectors or more, which is a special case."""
 
 
 class _Notes:
@@ -63,8 +70,29 @@ def track(root: Path, shadow: Path) -> None:
         vars(module).update({name: sync for name, sync in tracked.items() if name in vars(module)})
 
 
-def survivors(root: Path, shadow: Path, target: Path) -> Path:
-    """Make what survives a power loss; `root` is the folder that was tracked, `target` takes its place."""
+def mixed(content: bytes, synced: int, chance: random.Random) -> bytes:
+    """Give what may be left of a file: what was synced; of the rest, some sectors, others zeros, up to some length."""
+    left = bytearray(content[: chance.randint(synced, len(content))])
+    for begin in range(synced - synced % SECTOR, len(left), SECTOR):
+        if chance.random() < 0.3:
+            place = slice(max(begin, synced), min(begin + SECTOR, len(left)))
+            left[place] = bytes(place.stop - place.start)
+    return bytes(left)
+
+
+def scattered(root: Path, shadow: Path, target: Path, chance: random.Random) -> Path:
+    """Make what is left if all names were written, and of what was not synced some sectors in any order."""
+    files, _ = _notes(shadow)
+    shutil.copytree(root, target)
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        synced = min(files.get(path.stat().st_ino, 0), len(content))
+        (target / path.relative_to(root)).write_bytes(mixed(content, synced, chance))
+    return target
+
+
+def _notes(shadow: Path) -> tuple[dict[int, int], dict[int, dict[str, tuple[int, bool]]]]:
+    """Read what was noted: the length of each file, and the names of each folder, when they were last synced."""
     files: dict[int, int] = {}
     folders: dict[int, dict[str, tuple[int, bool]]] = {}
     for line in (shadow / NOTES).read_text("utf-8").splitlines():
@@ -73,6 +101,12 @@ def survivors(root: Path, shadow: Path, target: Path) -> Path:
             folders[inode] = value
         else:
             files[inode] = value
+    return files, folders
+
+
+def survivors(root: Path, shadow: Path, target: Path) -> Path:
+    """Make what survives a power loss; `root` is the folder that was tracked, `target` takes its place."""
+    files, folders = _notes(shadow)
 
     def make(inode: int, folder: Path) -> None:
         folder.mkdir(mode=0o700)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -32,18 +31,16 @@ from conftest import (
     cut,
     environment,
     frames_of,
-    in_loop,
     order,
     parts,
     quote,
     quotes,
     write_session,
 )
+from forge import forging
 
-from recorder import faults
 from recorder.archive import build, frames_build
-from recorder.archive.archiver import Archiver, Torn
-from recorder.archive.commit import Commit
+from recorder.archive.archiver import Archiver, News, Torn
 from recorder.archive.digest import TableDigest
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout, open_layout
@@ -96,9 +93,9 @@ def copy_of(layout: Layout, name: str) -> Layout:
     return open_layout(shutil.copytree(layout.root, layout.root.parent / name))
 
 
-def archiver(layout: Layout, *, topics: Topics | None = None, told: list[Commit | Torn] | None = None) -> Archiver:
+def archiver(layout: Layout, *, topics: Topics | None = None, told: list[News] | None = None) -> Archiver:
     """Make an archiver of the recorder `main`."""
-    news: list[Commit | Torn] = [] if told is None else told
+    news: list[News] = [] if told is None else told
     return Archiver(layout, topics or load_topics(), "main", tell=news.append)
 
 
@@ -238,10 +235,6 @@ POINTS = [
     for point in re.findall(r'point\("(build\.\w+)"\)', Path(str(module.__file__)).read_text("utf-8"))
     if point != "build.leftover_removed"  # passed only where an earlier try left something: test_crashes has it
 ]
-FLUSH = (
-    "import sys; from pathlib import Path; from recorder.archive.layout import open_layout;"
-    " from recorder.recording import flush; flush(open_layout(Path(sys.argv[1])), tell=lambda news: None)"
-)
 
 
 def test_an_archiver_killed_at_any_point_leaves_nothing_that_the_next_does_not_mend(layout: Layout) -> None:
@@ -250,32 +243,21 @@ def test_an_archiver_killed_at_any_point_leaves_nothing_that_the_next_does_not_m
     clean = copy_of(layout, "clean")
     archive(clean)
     expected = everything(clean)
-    gate = asyncio.Semaphore(3)
-
-    async def killed(number: int, point: str) -> None:
-        broken = copy_of(layout, f"broken-{number}")
-        async with gate:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-c", FLUSH, str(broken.root)), env=environment() | {faults.VARIABLE: point}
-            )
-            assert -signal.SIGKILL == await process.wait(), point
-        assert expected[1:3] == (frames_of(broken.root), tables(broken.root)), point
-        archive(broken)
-        assert expected == everything(broken), point
-        assert [] == broken.segments("main"), point
-
-    @in_loop
-    async def check() -> None:
-        await asyncio.gather(*(killed(number, f"{point}:1") for number, point in enumerate(POINTS)))
-
     assert len(POINTS) > 5
-    check()
+    with forging(layout.root.parent / "log") as forge:
+        for number, point in enumerate(POINTS):
+            broken = copy_of(layout, f"broken-{number}")
+            assert -signal.SIGKILL == forge.run("flush", broken.root, kill_at=f"{point}:1"), point
+            assert expected[1:3] == (frames_of(broken.root), tables(broken.root)), point
+            archive(broken)
+            assert expected == everything(broken), point
+            assert [] == broken.segments("main"), point
 
 
 def test_a_retry_tells_of_the_commit_that_nobody_heard_of(layout: Layout) -> None:
     """It failed between the commit and the removal of the segment."""
     write_session(layout, quotes(4), rotations=[2])
-    told: list[Commit | Torn] = []
+    told: list[News] = []
     one = archiver(layout, told=told)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "unlink", failing)
@@ -371,7 +353,7 @@ def test_a_torn_tail_keeps_the_prefix_and_sets_the_rest_aside(
     paths = write_session(layout, quotes(6), rotations=[3])
     damage(paths[-1])
     rest = paths[-1].read_bytes()[-kept:] if kept else b""
-    told: list[Commit | Torn] = []
+    told: list[News] = []
     archive(layout, tell=told.append)
     torn = [news for news in told if isinstance(news, Torn)]
     aside = list(layout.quarantine.iterdir()) if layout.quarantine.exists() else []

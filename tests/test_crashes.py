@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import re
 import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,16 +60,19 @@ from kills import (
     settings,
     strays,
 )
-from power import survivors
+from power import mixed, scattered, survivors
 
+from recorder.archive import replacement
 from recorder.archive.archiver import Archiver
 from recorder.archive.layout import make_layout, open_layout
 from recorder.archive.verify import verify
+from recorder.errors import Damaged
+from recorder.library import Archive
 from recorder.lock import MAINTENANCE, RecorderLock
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.segment import Header, Scan, code_of, encode_batch, encode_end, encode_header
 from recorder.protocol.topics import Topics, load_topics
-from recorder.recording import flush
+from recorder.recording import compact_finished, flush, rebuild_topic, verify_archive
 from recorder.replay.gateway import Gateway, serve
 
 POINT = re.compile(r'\bpoint\("([^"]+)"\)')
@@ -229,47 +234,79 @@ def passes(process: str) -> list[str]:
 
 @pytest.mark.parametrize("kill_at", passes("archiver"))
 def test_an_archiver_is_killed_and_the_next_mends_everything(
-    tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str
+    tmp_path: Path, forge: Forge, dead: Prepared, upgrade: Upgrade, kill_at: str
 ) -> None:
-    """A flush that mends after a flush that died: nobody else was alive."""
-    data = dead.copy(tmp_path)
+    """A flush that mends after a flush that died, nobody else being alive; or one of the next version.
 
-    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at), kill_at
-    assert dead.clean.frames == on_disk(data)
-    assert_readable(data, dead.clean.frames, kill_at)
-    flush(open_layout(data), tell=lambda _news: None)
-    assert_sound(data, dead.clean, kill_at)
+    Also when the power fails at that moment, with everything that no sync had made safe gone, renames and removals
+    undone, or with names kept and bytes written in any order.
+    """
+    data, shadow = dead.copy(tmp_path), tmp_path / "shadow"
+
+    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at, shadow=str(shadow)), kill_at
+    for name, left in left_over(data, shadow, tmp_path, kill_at).items():
+        case = f"{kill_at}, {name}"
+        assert dead.clean.frames == on_disk(left), case
+        assert_readable(left, dead.clean.frames, case)
+        if name == "killed":
+            upgrade.check(Path(shutil.copytree(left, tmp_path / "next")), case)
+        flush(open_layout(left), tell=lambda _news: None)
+        assert_sound(left, dead.clean, case)
+
+
+def left_over(data: Path, shadow: Path, folder: Path, kill_at: str) -> dict[str, Path]:
+    """Give what may be left when a process that was tracked was killed: as it is, or when the power failed as well."""
+    chance = random.Random(kill_at)
+    return {
+        "power lost": survivors(data, shadow, folder / "lost"),
+        "power lost, sectors scattered": scattered(data, shadow, folder / "scattered", chance),
+        "killed": data,
+    }
 
 
 # ------------------------------------------------------------------ compaction and rebuilding
+
+
+@contextmanager
+def exchanging(*, exchange: bool) -> Iterator[None]:
+    """Let this process exchange folders, or do without."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not exchange:
+            patch.setattr(replacement, "_renameat2", None)
+        yield
 
 
 @pytest.mark.parametrize("kill_at", passes("compact"))
 def test_a_compaction_is_killed_and_the_next_goes_on(
     tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str
 ) -> None:
-    """Also where the file system cannot exchange folders, and names are replaced one by one."""
-    data, exchange = parts.copy(tmp_path), not kill_at.startswith("replace.file")
+    """Also where the file system cannot exchange folders, and names are replaced one by one; and when power fails."""
+    data, shadow, exchange = parts.copy(tmp_path), tmp_path / "shadow", not kill_at.startswith("replace.file")
     if kill_at == "compaction.superseded":
         forge.run("compact", data, kill_at="replace.file_moved", exchange=False)
 
-    assert -signal.SIGKILL == forge.run("compact", data, kill_at=kill_at, exchange=exchange), kill_at
-    assert_readable(data, parts.clean.frames, kill_at)
-    assert 0 == forge.run("compact", data, exchange=exchange), forge.printed()
-    assert_sound(data, parts.clean, kill_at)
-    assert 3 == len(list((data / "frames").rglob("*.parquet")))
+    died = forge.run("compact", data, kill_at=kill_at, exchange=exchange, shadow=str(shadow))
+    assert -signal.SIGKILL == died, kill_at
+    for name, left in left_over(data, shadow, tmp_path, kill_at).items():
+        case = f"{kill_at}, {name}"
+        assert_readable(left, parts.clean.frames, case)
+        with exchanging(exchange=exchange):
+            compact_finished(open_layout(left), before="2100-01-01", done=lambda _rows: None)
+        assert_sound(left, parts.clean, case)
+        assert 3 == len(list((left / "frames").rglob("*.parquet"))), case
 
 
 @pytest.mark.parametrize("kill_at", passes("rebuild"))
 def test_a_rebuild_is_killed_and_the_next_goes_on(
-    tmp_path: Path, forge: Forge, underived: Prepared, kill_at: str
+    tmp_path: Path, forge: Forge, underived: Prepared, topics: Topics, kill_at: str
 ) -> None:
     """Readers get the rows all the time; what was waiting in the journal is archived afterwards as ever."""
     data, exchange = underived.copy(tmp_path), not kill_at.startswith("replace.file")
 
     assert -signal.SIGKILL == forge.run("rebuild", data, kill_at=kill_at, topic="market_data", exchange=exchange)
     assert_readable(data, underived.clean.frames, kill_at)
-    assert 0 == forge.run("rebuild", data, topic="market_data", exchange=exchange), forge.printed()
+    with exchanging(exchange=exchange):
+        rebuild_topic(open_layout(data), topics, topics["market_data"], done=lambda _frames: None)
     flush(open_layout(data), tell=lambda _news: None)
     assert_sound(data, underived.clean, kill_at)
 
@@ -319,28 +356,32 @@ def wounded(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
 
 @pytest.mark.parametrize("kill_at", [*steps("repair"), "repair.moved:2", "repair.published:2", "repair.kept:2"])
 def test_a_repair_is_killed_and_the_next_does_the_rest(
-    tmp_path: Path, forge: Forge, wounded: Prepared, kill_at: str
+    tmp_path: Path, forge: Forge, wounded: Prepared, topics: Topics, kill_at: str
 ) -> None:
-    """Every frame that is whole gets into the archive once; what is lost is a known hole, and nothing else is."""
-    data = wounded.copy(tmp_path)
-    layout = open_layout(data)
+    """Every frame that is whole gets into the archive once; what is lost is a known hole, and nothing else is.
+
+    Also when the power fails: the next repair does it again, and what was noted before anything changed is known.
+    """
+    data, shadow = wounded.copy(tmp_path), tmp_path / "shadow"
     before = {path.read_bytes() for path in data.rglob("*") if path.is_file() and path.suffix in (".seg", ".parquet")}
 
-    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at), kill_at
-    assert 0 == forge.run("repair", data), forge.printed()
-    assert_readable(data, wounded.clean.frames, kill_at)
-    kept = {path.read_bytes() for path in data.rglob("*") if path.is_file()}
-    flush(layout, tell=lambda _news: None)
-    report = verify(layout, load_topics(), rederive=True, done=lambda _frames: None)
-    assert before <= kept
-    assert wounded.clean.frames == on_disk(data)
-    assert_readable(data, wounded.clean.frames, kill_at)
-    assert [] == report.problems
-    lost = {(one.session, seq) for one in report.holes for seq in range(one.first, one.last + 1)}
-    assert {(FIRST, 0), (SECOND, 2)} < lost
-    assert not lost & wounded.clean.frames.keys()
-    assert 3 * COUNT == len(lost) + len(wounded.clean.frames)
-    assert [] == strays(data)
+    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at, shadow=str(shadow)), kill_at
+    for name, left in left_over(data, shadow, tmp_path, kill_at).items():
+        case, layout = f"{kill_at}, {name}", open_layout(left)
+        verify_archive(layout, topics, rederive=False, repair=True, done=lambda _frames: None)
+        assert_readable(left, wounded.clean.frames, case)
+        kept = {path.read_bytes() for path in left.rglob("*") if path.is_file()}
+        assert before <= kept, case
+        flush(layout, tell=lambda _news: None)
+        report = verify(layout, topics, rederive=True, done=lambda _frames: None)
+        assert wounded.clean.frames == on_disk(left), case
+        assert_readable(left, wounded.clean.frames, case)
+        assert [] == report.problems, case
+        lost = {(one.session, seq) for one in report.holes for seq in range(one.first, one.last + 1)}
+        assert {(FIRST, 0), (SECOND, 2)} < lost, case
+        assert not lost & wounded.clean.frames.keys(), case
+        assert 3 * COUNT == len(lost) + len(wounded.clean.frames), case
+        assert [] == strays(left), case
 
 
 # ------------------------------------------------------------------ a capture that runs
@@ -443,7 +484,7 @@ def test_an_archiver_is_killed_at_every_step_and_the_capture_goes_on(
     async def check() -> None:
         async with sending() as (sender, gateway):
             capture = forge.start("capture", data, kill_at=",".join(chosen), once=once, **settings(gateway))
-            await eventually(lambda: sorted(chosen) == sorted(path.name for path in once.iterdir()), within=40)
+            await eventually(lambda: sorted(chosen) == sorted(path.name for path in once.iterdir()))
             os.kill(capture, signal.SIGTERM)
             assert 0 == await forge.ended(capture), forge.printed()
             sent.append(sender.numbers)
@@ -543,50 +584,51 @@ def test_a_power_loss_takes_the_end_of_the_last_segment(
     assert 0 == kept[0] < kept[-1] < len(recorded.clean.frames)
 
 
-@pytest.mark.parametrize("kill_at", passes("archiver"))
-def test_a_power_loss_amid_a_commit_loses_no_frame(tmp_path: Path, forge: Forge, dead: Prepared, kill_at: str) -> None:
-    """Everything that no sync had made safe is gone, renames and removals undone; the next archiver mends it."""
-    data, shadow = dead.copy(tmp_path), tmp_path / "shadow"
-    assert -signal.SIGKILL == forge.run("flush", data, kill_at=kill_at, shadow=str(shadow))
-    left = survivors(data, shadow, tmp_path / "left")
-
-    assert dead.clean.frames == on_disk(left)
-    assert_readable(left, dead.clean.frames, kill_at)
-    flush(open_layout(left), tell=lambda _news: None)
-    assert_sound(left, dead.clean, kill_at)
-
-
-@pytest.mark.parametrize("kill_at", passes("compact"))
-def test_a_power_loss_amid_a_compaction_loses_no_frame(
-    tmp_path: Path, forge: Forge, parts: Prepared, kill_at: str
+def test_a_power_loss_may_leave_any_sectors_of_what_was_not_synced(
+    tmp_path: Path, recorded: Prepared, topics: Topics
 ) -> None:
-    """The same, with folders exchanged or names replaced one by one."""
-    data, shadow, exchange = parts.copy(tmp_path), tmp_path / "shadow", not kill_at.startswith("replace.file")
-    if kill_at == "compaction.superseded":
-        forge.run("compact", data, kill_at="replace.file_moved", exchange=False)
-    died = forge.run("compact", data, kill_at=kill_at, exchange=exchange, shadow=str(shadow))
-    assert -signal.SIGKILL == died, kill_at
-    left = survivors(data, shadow, tmp_path / "left")
+    """What stands before the first bytes that are no record is kept; whole records behind them wait for a repair.
 
-    assert_readable(left, parts.clean.frames, kill_at)
-    assert 0 == forge.run("compact", left, exchange=exchange), forge.printed()
-    assert_sound(left, parts.clean, kill_at)
+    Until then that is damage, and told: nothing passes for the end of a recording that is not.
+    """
+    (segment,) = recorded.root.rglob("*.seg")
+    content = segment.read_bytes()
+    ends = ends_of_records(content)
+    frames = [recorded.clean.frames[key] for key in sorted(recorded.clean.frames)]
+    waited = []
+    for seed in range(6):
+        chance = random.Random(seed)
+        left = mixed(content, chance.randrange(ends[len(ends) // 2]), chance)
+        layout = open_layout(recorded.copy(tmp_path / str(seed)))
+        next(layout.root.rglob("*.seg")).write_bytes(left)
+        begins = [0, *ends]
+        intact = [left[begin:end] == content[begin:end] for begin, end in pairwise(begins)]
+        numbers = numbers_of_records(content)
+        expected = [frames[seq] for whole, own in zip(intact[1:], numbers, strict=True) if whole for seq in own]
+        first_bad = intact.index(False) if False in intact else len(intact)
+        prefix = [frames[seq] for own in numbers[: max(0, first_bad - 1)] for seq in own]
+
+        assert (prefix if intact[0] else []) == sorted(on_disk(layout.root).values()), seed
+        waited.append(prefix != expected)
+        if waited[-1]:
+            with pytest.raises(Damaged):
+                flush(layout, tell=lambda _news: None)
+            assert verify(layout, topics, done=lambda _frames: None).problems, seed
+            verify_archive(layout, topics, rederive=False, repair=True, done=lambda _frames: None)
+        flush(layout, tell=lambda _news: None)
+        report = verify(layout, topics, rederive=True, done=lambda _frames: None)
+        lost = [seq for hole in report.holes for seq in range(hole.first, hole.last + 1)]
+        assert expected == list(Archive(layout.root).frames()), seed
+        assert [] == report.problems, seed
+        assert sorted([*lost, *(frame.seq for frame in expected)]) == list(range(len(lost) + len(expected))), seed
+        assert [] == strays(layout.root), seed
+
+    assert any(waited)
 
 
-@pytest.mark.parametrize("kill_at", steps("repair"))
-def test_a_power_loss_amid_a_repair_loses_nothing_that_is_whole(
-    tmp_path: Path, forge: Forge, wounded: Prepared, kill_at: str
-) -> None:
-    """The next repair does it again, and what it noted before it changed anything is known."""
-    data, shadow = wounded.copy(tmp_path), tmp_path / "shadow"
-    assert -signal.SIGKILL == forge.run("repair", data, kill_at=kill_at, shadow=str(shadow)), kill_at
-    left = survivors(data, shadow, tmp_path / "left")
-    assert 0 == forge.run("repair", left), forge.printed()
-    flush(open_layout(left), tell=lambda _news: None)
-
-    assert wounded.clean.frames == on_disk(left)
-    assert_readable(left, wounded.clean.frames, kill_at)
-    assert [] == verify(open_layout(left), load_topics(), done=lambda _frames: None).problems
+def numbers_of_records(segment: bytes) -> list[list[int]]:
+    """Give the numbers of the frames of each record of frames."""
+    return [list(range(batch.first_seq, batch.last_seq + 1)) for batch in Scan(segment)]
 
 
 def ends_of_records(segment: bytes) -> list[int]:
@@ -614,11 +656,42 @@ def next_version(folder: Path) -> tuple[dict[str, str], Topics]:
     return environment() | {"PYTHONPATH": str(folder)}, load_topics(folder / "schemas")
 
 
-@pytest.mark.parametrize("step", ["build.typed_published", "build.committed"])
+class Upgrade:
+    """The next version's archiver, in this process, over what is left of frames whose clean run is known."""
+
+    def __init__(self, frames: Frames, folder: Path) -> None:
+        variables, self.topics = next_version(folder)
+        self._clean = clean_run(frames, folder / "clean", topics=self.topics)
+        assert variables["PYTHONPATH"] == str(folder)
+
+    def check(self, data: Path, case: str) -> None:
+        """Archive the rest, then rebuild: no part holds rows of two schemas, and readers have all rows in between."""
+        layout, topics = open_layout(data), self.topics
+        archiver = Archiver(layout, topics, "main", tell=lambda _news: None)
+        archiver.archive_dead(live=None)
+        assert ["market_data"] == list(archiver.underived), case
+        assert_readable(data, self._clean.frames, case)
+        assert self._clean.digest == digest_of(data, topics), case
+        rebuild_topic(layout, topics, topics["market_data"], done=lambda _frames: None)
+        assert_sound(data, self._clean, case, topics=topics)
+        name = f"market_data/date=2026-11-20/conid={AAPL}"
+        assert "of_tomorrow" in self._clean.typed[name].column_names
+
+
+@pytest.fixture(scope="session")
+def upgrade(tmp_path_factory: pytest.TempPathFactory, dead: Prepared) -> Upgrade:
+    """Prepare the next version."""
+    return Upgrade(dead.clean.frames, tmp_path_factory.mktemp("next"))
+
+
+@pytest.mark.parametrize("step", ["build.typed_published"])
 def test_a_killed_archiver_is_followed_by_one_with_another_schema(
     tmp_path: Path, forge: Forge, dead: Prepared, step: str
 ) -> None:
-    """Frames are archived, readers decode the rows, that is said; a rebuild makes the tables of the new schema."""
+    """Frames are archived, readers decode the rows, that is said; a rebuild makes the tables of the new schema.
+
+    Real processes here; every step of the archiver is followed so in `Upgrade`.
+    """
     data = dead.copy(tmp_path)
     assert -signal.SIGKILL == forge.run("flush", data, kill_at=step)
     variables, topics = next_version(tmp_path / "next")

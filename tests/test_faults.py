@@ -32,6 +32,7 @@ from conftest import (
 
 import recorder
 from recorder.archive.layout import open_layout
+from recorder.cli import main as cli
 from recorder.lock import ARCHIVER, CAPTURE
 from recorder.recording import flush
 from recorder.replay.gateway import Gateway
@@ -68,6 +69,11 @@ async def pushed(feed: Script, numbers: range, *, pause: float = 0.01) -> list[b
         if number % 10 == 9:
             await asyncio.sleep(pause)
     return sent
+
+
+async def journaled(folder: Path, sent: list[bytes]) -> None:
+    """Wait until the last frame that was sent is on disk."""
+    await eventually(lambda: sent[-1] in market_data(folder))
 
 
 def bids(folder: Path) -> list[float]:
@@ -161,12 +167,17 @@ async def test_a_gateway_that_is_not_there_is_said_in_one_line(tmp_path: Path) -
     ids=["conid", "topic", "field", "topic that comes by itself", "no conid"],
 )
 def test_a_mistake_on_the_command_line_is_said_before_anything_is_made(
-    tmp_path: Path, arguments: list[str], said: list[str]
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    said: list[str],
 ) -> None:
     """Exit code 2, and no folder."""
-    ended = asyncio.run(run(tmp_path, "capture", *arguments))
+    monkeypatch.chdir(tmp_path)
+    code = cli.run(["capture", *arguments])
 
-    assert_complaint(ended, 2, *said)
+    assert_complaint(Ended(code, *capsys.readouterr()), 2, *said)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,7 +208,7 @@ async def test_a_second_capture_of_the_same_name_is_refused(tmp_path: Path) -> N
     async with capturing(tmp_path, feed) as first:
         second = await run(tmp_path, *capture_arguments("http://127.0.0.1:1/v1/api"))
         sent = await pushed(feed, range(10))
-        await asyncio.sleep(0.2)
+        await journaled(tmp_path, sent)
         first.terminate()
         ended = await end(first)
 
@@ -215,7 +226,7 @@ def test_a_signal_stops_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     async def check() -> None:
         async with capturing(tmp_path, feed) as process:
             sent.extend(await pushed(feed, range(200)))
-            await asyncio.sleep(0.2)
+            await journaled(tmp_path, sent)
             os.killpg(process.pid, number)
             ended = await end(process)
 
@@ -252,14 +263,15 @@ async def test_a_second_signal_stops_at_once_and_the_journal_keeps_everything(tm
     feed = Script()
     async with capturing(tmp_path, feed) as process:
         sent = await pushed(feed, range(100))
-        await asyncio.sleep(0.2)
+        await journaled(tmp_path, sent)
         archiver = await archiver_of(tmp_path)
         os.kill(archiver, signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
         await asyncio.sleep(0.5)
         assert process.returncode is None
         process.send_signal(signal.SIGINT)
-        await eventually(lambda: not alive(process.pid), within=5)
+        async with asyncio.timeout(12):  # it would give the archiver up after 15 s
+            await eventually(lambda: not alive(process.pid))
         os.kill(archiver, signal.SIGCONT)
         ended = await end(process)
         await eventually(lambda: not alive(archiver))
@@ -304,13 +316,13 @@ async def test_the_next_capture_archives_what_a_killed_one_left(tmp_path: Path) 
     feed = Script()
     async with capturing(tmp_path, feed) as process:
         sent = await pushed(feed, range(100))
-        await asyncio.sleep(0.3)
+        await journaled(tmp_path, sent)
         process.kill()
         await end(process)
     feed = Script()
     async with capturing(tmp_path, feed) as process:
         sent += await pushed(feed, range(100, 200))
-        await asyncio.sleep(0.3)
+        await journaled(tmp_path, sent)
         process.terminate()
         ended = await end(process)
 
@@ -331,7 +343,7 @@ async def test_a_killed_archiver_is_started_again_and_nothing_is_lost_or_doubled
         sent += await pushed(feed, range(300, 600))
         await archiver_of(tmp_path, other_than=first)
         sent += await pushed(feed, range(600, 800))
-        await asyncio.sleep(0.3)
+        await journaled(tmp_path, sent)
         process.terminate()
         ended = await end(process)
 
@@ -349,7 +361,7 @@ async def test_an_archiver_that_is_killed_while_the_capture_stops_is_started_onc
     feed = Script()
     async with capturing(tmp_path, feed) as process:
         sent = await pushed(feed, range(100))
-        await asyncio.sleep(0.2)
+        await journaled(tmp_path, sent)
         archiver = await archiver_of(tmp_path)
         os.kill(archiver, signal.SIGSTOP)
         process.terminate()

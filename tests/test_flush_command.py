@@ -92,6 +92,7 @@ def test_json_tells_sessions_and_torn_ends(layout: Layout, capsys: pytest.Captur
             },
         ],
         "torn": [{"segment": str(torn), "what": said["torn"][0]["what"]}],
+        "unread": [],
     }
     assert (kept.read_bytes(), err) == (b"\xff" * 5, "")
 
@@ -157,7 +158,7 @@ def test_two_recorders_that_run_are_one_line(layout: Layout, capsys: pytest.Capt
     for lock in locks:
         lock.release()
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"sessions": [], "torn": []}
+    assert json.loads(out) == {"sessions": [], "torn": [], "unread": []}
     assert re.match(r"recorder: recorder 'one' is in use: .*; recorder 'two' is in use: .*\ntry: .*\n\Z", err)
 
 

@@ -36,12 +36,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import recorder
+from recorder.archive import journal_repair
 from recorder.archive.archive_digest import archive_digest
 from recorder.archive.archiver import Archiver
 from recorder.archive.compaction import compact
 from recorder.archive.holes import NAME, Hole, add_holes, known_from, known_to, read_holes
 from recorder.archive.journal_repair import Repaired
 from recorder.archive.layout import Layout
+from recorder.archive.pieces import Piece, list_pieces
 from recorder.archive.reading import Reader
 from recorder.archive.verify import Report
 from recorder.errors import Damaged, GapError
@@ -125,6 +127,53 @@ def test_a_repair_lets_a_damaged_session_go_on(journaled: Layout, name: str) -> 
     assert ([(lost[0], lost[-1])] if lost else []) == [(one.first, one.last) for one in repaired.holes]
     assert broken is None or [broken] == [moved.read_bytes() for moved in repaired.moved]
     assert ([], []) == check(journaled, repair=True)[1]
+
+
+def vanishing(monkeypatch: pytest.MonkeyPatch, vanish: Callable[[], object]) -> None:
+    """Let something happen between a repair's first list of the journal and its look into the segments."""
+
+    def listed(layout: Layout, *, damaged: list[Damaged] | None = None) -> dict[str, list[Piece]]:
+        monkeypatch.undo()
+        pieces = list_pieces(layout, damaged=damaged)
+        vanish()
+        return pieces
+
+    monkeypatch.setattr(journal_repair, "list_pieces", listed)
+
+
+def test_a_segment_may_be_archived_while_a_repair_looks_at_it(
+    journaled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commit is there: that is no problem, and what is damaged elsewhere is repaired."""
+    flip(journaled.segments("main")[-1], 200)
+    vanishing(monkeypatch, lambda: suppressed(archive, journaled))
+    report, repaired = check(journaled, repair=True)
+
+    assert {"journal"} == {problem.kind for problem in report.problems}
+    assert [(LATER, 0, 9)] == [(one.session, one.first, one.last) for one in repaired.holes]
+    assert [(0, 9), (10, 19), (20, 29)] == [(one.first, one.last) for one in commits(journaled)]
+    assert [] == check(journaled)[0].problems
+
+
+def suppressed(do: Callable[[Layout], object], layout: Layout) -> None:
+    """Do something that meets damage."""
+    with pytest.raises(Damaged):
+        do(layout)
+
+
+def test_a_segment_that_vanishes_for_good_while_a_repair_looks_at_it_is_a_problem(
+    journaled: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No commit has its frames: the repair says so, notes them, and goes on."""
+    path = journaled.segments("main")[1]
+    flip(journaled.segments("main")[-1], 200)
+    vanishing(monkeypatch, path.unlink)
+    report, repaired = check(journaled, repair=True)
+    found = [problem for problem in report.problems if problem.kind == "continuity"]
+
+    assert [f"frames 10 to 19 of session {SESSION} are missing before it"] == [problem.what for problem in found]
+    assert {(LATER, 0, 9), (SESSION, 10, 19)} == {(one.session, one.first, one.last) for one in repaired.holes}
+    assert [] == check(journaled)[0].problems
 
 
 def test_damage_holds_up_no_other_session(journaled: Layout) -> None:
@@ -293,7 +342,7 @@ def test_a_capture_goes_on_beside_a_damaged_session_and_its_repair(layout: Layou
             await eventually(lambda: any(one.session > SESSION for one in commits(layout)))
             assert 2 == len(waiting())
             repaired = await run(folder, "verify", "--data", "data", "--repair", "--json")
-            await eventually(lambda: not waiting(), within=40)
+            await eventually(lambda: not waiting())
             process.terminate()
             ended = await end(process)
         assert [(10, 19)] == [(one["first"], one["last"]) for one in json.loads(repaired.out)["noted"]], repaired

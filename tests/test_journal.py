@@ -199,7 +199,7 @@ async def test_a_frame_is_on_disk_soon_without_anything_else_happening(layout: L
     """In a segment that is still open."""
     journal = journal_at(layout)
     journal.append(b"a", IN_TEXT)
-    await eventually(lambda: received(layout), within=5)
+    await eventually(lambda: received(layout))
     header, frames, finished = read(layout.segments("main")[0])
     await journal.close()
 
@@ -376,7 +376,7 @@ def test_a_full_disk_fails_once_and_leaves_a_readable_beginning(layout: Layout) 
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=300,
     )
     (path,) = layout.segments("main")
     reader = SegmentReader(path)

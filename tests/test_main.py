@@ -22,7 +22,7 @@ RECORDER = [sys.executable, "-m", "recorder.cli.main"]
 
 def recorder(*args: str) -> subprocess.CompletedProcess[str]:
     """Run the command as its own process."""
-    return subprocess.run([*RECORDER, *args], capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run([*RECORDER, *args], capture_output=True, text=True, check=False, timeout=300)
 
 
 def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -56,7 +56,7 @@ def test_no_command_prints_the_help_and_is_a_usage_error() -> None:
 def test_help_and_fields_wait_for_no_table_library(args: list[str]) -> None:
     """Importing pandas and pyarrow takes longer than all that these commands do."""
     script = f"import sys; from recorder.cli.main import run; run({args}); print(*sys.modules, file=sys.stderr)"
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
 
     assert set() == (HEAVY - {"msgspec"} if args != ["--help"] else HEAVY) & set(ran.stderr.split())
 
@@ -135,7 +135,7 @@ def test_a_reader_that_leaves_early_ends_the_command_quietly() -> None:
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "w") as stdout:
-        ran = subprocess.run([*RECORDER, "fields"], stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=60)
+        ran = subprocess.run([*RECORDER, "fields"], stdout=stdout, stderr=subprocess.PIPE, check=False, timeout=300)
 
     assert (ran.returncode, ran.stderr) == (0, b"")
 
@@ -147,7 +147,7 @@ def test_a_traceback_holds_no_values() -> None:
         "def fields():\n    token = 'se' + 'cret'\n    raise ZeroDivisionError\n"
         "f.fields = fields\nm.main(['fields'])"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=300)
 
     assert ran.returncode == 1
     assert "ZeroDivisionError" in ran.stderr

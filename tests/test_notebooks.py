@@ -22,7 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 
 notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 nbformat.write(notebook, sys.argv[2])
 """
 
@@ -44,7 +44,7 @@ def execute(notebook: Path, data: Path, folder: Path) -> list[dict[str, Any]]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
     )
     assert ran.returncode == 0, ran.stderr
     return code_cells(done)
@@ -77,7 +77,7 @@ def demo_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Record the demo once for all notebooks."""
     folder = tmp_path_factory.mktemp("demo")
     demo = command("demo", "--data", "demo-data", "--for", "6s")
-    ran = subprocess.run(demo, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=120)
+    ran = subprocess.run(demo, cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=300)
     assert ran.returncode == 0, ran.stderr
     return folder / "demo-data"
 

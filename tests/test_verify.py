@@ -70,11 +70,11 @@ def session(start: int, predecessor: tuple[str, int] | None) -> list[Given]:
     ]
 
 
-def record(root: Path, *, archived: bool = True) -> Layout:
-    """Record three sessions on three days."""
+def record(root: Path, *, archived: bool = True, sessions: int = 3) -> Layout:
+    """Record three sessions on three days, or fewer."""
     layout = make_layout(root, DayBoundary("00:00 UTC"))
     before = None
-    for day, name in enumerate((SESSION, MIDDLE, LAST)):
+    for day, name in enumerate((SESSION, MIDDLE, LAST)[:sessions]):
         write_session(layout, session(NOON + day * DAY, before), session=name, rotations=(5, 10))
         before = name, 14
     if archived:
@@ -380,9 +380,34 @@ def assert_read(root: Path, told: Told, named: Path, before: dict[str, Any]) -> 
         assert bool(differ) == (told.readers == "cannot tell")
 
 
+@pytest.fixture(scope="session")
+def rebuilt(made: Layout, before: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Rebuild an archive that is whole; give all its files, from which everything is read as before."""
+    layout = open_layout(shutil.copytree(made.root, tmp_path_factory.mktemp("rebuilt") / "data"))
+    rebuild(layout, TOPICS, TOPICS["market_data"], done=lambda _frames: None)
+
+    assert [] == check(layout, rederive=True).problems
+    assert before == {name: read() for name, read in readers(layout.root).items()}
+    return files(layout.root)
+
+
+def files(root: Path) -> dict[str, bytes]:
+    """Read all files of an archive, by path."""
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+DERIVABLE = [name for name in PARTS if "typed part" in name or "no rows" in name]
+
+
 @pytest.mark.parametrize("damage", PARTS)
-def test_damage_to_parts_is_told_as_documented(whole: Layout, before: dict[str, Any], damage: str) -> None:
-    """By `verify`, with kind and path; readers raise, or give all rows, or are documented not to know."""
+def test_damage_to_parts_is_told_repaired_and_derived_again_as_documented(
+    whole: Layout, before: dict[str, Any], rebuilt: dict[str, bytes], damage: str
+) -> None:
+    """By `verify`, with kind and path; readers raise, or give all rows, or are documented not to know.
+
+    A repair moves each file under its own path below quarantine/ and deletes none; what a second one would move is
+    nothing. After a rebuild an archive with damaged typed parts has the very bytes of one that was never damaged.
+    """
     case, told = PARTS[damage], TABLE[damage]
     case.damage(whole.root)
     report = check(whole)
@@ -392,6 +417,23 @@ def test_damage_to_parts_is_told_as_documented(whole: Layout, before: dict[str, 
     assert whole.root / case.named in {problem.path for problem in report.problems}
     assert [] == report.notes
     assert_read(whole.root, told, case.named, before)
+
+    first = files(whole.root)
+    away = {str(path.relative_to(whole.quarantine)) for path in set_aside(whole, report.problems)}
+    second, left = files(whole.root), check(whole).problems
+    assert sorted(first.values()) == sorted(second.values())
+    assert {name: data for name, data in first.items() if name not in away} == within(second)
+    assert [] == set_aside(whole, left)
+    assert set() == {problem.kind for problem in left} & {"foreign", "uncovered", "double"}
+
+    if damage in DERIVABLE:
+        rebuild(whole, TOPICS, TOPICS["market_data"], done=lambda _frames: None)
+        assert rebuilt == within(files(whole.root))
+
+
+def within(found: dict[str, bytes]) -> dict[str, bytes]:
+    """Give the files that are not in quarantine."""
+    return {name: data for name, data in found.items() if not name.startswith("quarantine/")}
 
 
 @pytest.mark.parametrize("damage", JOURNAL)
@@ -417,11 +459,13 @@ def test_damage_to_the_journal_is_told_as_documented(
 
 
 @pytest.mark.parametrize("path", [TYPED, FRAMES], ids=["typed", "frames"])
-def test_a_flipped_bit_is_found_or_changes_nothing(whole: Layout, before: dict[str, Any], path: Path) -> None:
+def test_a_flipped_bit_is_found_or_changes_nothing(tmp_path: Path, path: Path) -> None:
     """Anywhere in a part: what `verify` does not find are bytes that tell no reader anything."""
+    whole = record(tmp_path / "data", sessions=1)
     content = (whole.root / path).read_bytes()
     unseen = 0
     names = ("frames",) if path is FRAMES else ("table",)
+    before = {name: readers(whole.root)[name]() for name in names}
     for place in range(0, len(content), len(content) // 25):
         damaged = bytearray(content)
         damaged[place] ^= 1 << place % 8
@@ -513,30 +557,6 @@ def test_statistics_that_would_hide_rows_are_damage(whole: Layout) -> None:
 # ------------------------------------------------------------------ repair
 
 
-def files(root: Path) -> dict[str, bytes]:
-    """Read all files of an archive, by path."""
-    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-
-
-@pytest.mark.parametrize("damage", PARTS)
-def test_repair_moves_and_never_deletes(whole: Layout, damage: str) -> None:
-    """Each file under its own path below quarantine/; what a second repair would move is nothing."""
-    PARTS[damage].damage(whole.root)
-    first = files(whole.root)
-    moved = set_aside(whole, check(whole).problems)
-    second = files(whole.root)
-    again = set_aside(whole, check(whole).problems)
-    away = {str(path.relative_to(whole.quarantine)) for path in moved}
-
-    assert sorted(first.values()) == sorted(second.values())
-    assert {name: data for name, data in first.items() if name not in away} == {
-        name: data for name, data in second.items() if not name.startswith("quarantine/")
-    }
-    assert [] == again
-    kinds = {problem.kind for problem in check(whole).problems}
-    assert set() == kinds & {"foreign", "uncovered", "double"}
-
-
 def test_a_second_repair_overwrites_nothing(whole: Layout) -> None:
     """Two files of one path are both kept."""
     moved = []
@@ -546,20 +566,6 @@ def test_a_second_repair_overwrites_nothing(whole: Layout) -> None:
 
     assert [b"one", b"two"] == [path.read_bytes() for path in moved]
     assert [TYPED.name, f"{TYPED.name}.2"] == [path.name for path in moved]
-
-
-DERIVABLE = [name for name in PARTS if "typed part" in name or "no rows" in name]
-
-
-@pytest.mark.parametrize("damage", DERIVABLE)
-def test_what_is_derived_comes_back(whole: Layout, before: dict[str, Any], damage: str) -> None:
-    """After a repair and a rebuild an archive with damaged typed parts is whole again."""
-    PARTS[damage].damage(whole.root)
-    set_aside(whole, check(whole).problems)
-    rebuild(whole, TOPICS, TOPICS["market_data"], done=lambda _frames: None)
-
-    assert [] == check(whole, rederive=True).problems
-    assert before == {name: read() for name, read in readers(whole.root).items()}
 
 
 def test_a_file_that_is_put_back_makes_the_archive_whole(whole: Layout) -> None:

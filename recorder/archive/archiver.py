@@ -6,6 +6,9 @@
    kept in `quarantine/`. Bytes with whole records behind them are damage: that session waits for a repair, others do
    not.
 4. A build that fails leaves the segment, and the state before it. Trying again is always safe.
+5. A segment that was put back fills its hole: it starts from the state before the hole, and must end before what is
+   archived behind it. No frame is ever archived twice.
+6. A commit of an earlier session that cannot be read holds nobody up; it is told once.
 """
 
 from __future__ import annotations
@@ -19,17 +22,14 @@ from typing import NamedTuple
 from recorder.archive.build import Build, SessionState
 from recorder.archive.catalog import FramesPart, foreign_schema, frames_parts, segment_session
 from recorder.archive.commit import Commit
-from recorder.archive.frames_build import add_contents
 from recorder.archive.holes import known_to, read_holes
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import Layout
 from recorder.archive.leftovers import clear_leftovers
-from recorder.archive.parts import read_tables
+from recorder.archive.starting_state import MOVE, Unread, state_after, state_before
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
-from recorder.protocol.salvage import salvage
-from recorder.protocol.tables import FRAMES
 from recorder.protocol.topics import Topic, Topics
 
 
@@ -41,14 +41,18 @@ class Torn(NamedTuple):
     kept: Path | None
 
 
+News = Commit | Torn | Unread
+
+
 class Archiver:
     """Archives one recorder's segments. The caller holds the recorder's archiver lock.
 
-    `tell` hears of each commit and torn end. `underived` names, by topic, a part whose schema is another than ours: of
-    such topics only the frames are archived until `recorder rebuild`.
+    `tell` hears of each commit and torn end, and once of a part of an earlier session that cannot be read. `underived`
+    names, by topic, a part whose schema is another than ours: of such topics only the frames are archived until
+    `recorder rebuild`.
     """
 
-    def __init__(self, layout: Layout, topics: Topics, recorder: str, *, tell: Callable[[Commit | Torn], None]) -> None:
+    def __init__(self, layout: Layout, topics: Topics, recorder: str, *, tell: Callable[[News], None]) -> None:
         self.underived: dict[str, Path] = {}
         self._layout = layout
         self._topics = topics
@@ -57,6 +61,7 @@ class Archiver:
         self._states: dict[str, SessionState] = {}
         self._derived = self._find_derived()
         self._build: Build | None = None
+        self._unread: set[Path] = set()
         self._clear_tmp()
 
     def _find_derived(self) -> list[Topic]:
@@ -107,13 +112,16 @@ class Archiver:
         if not paths:
             return False
         if self._build is None or self._build.reader.path != paths[0]:
+            if self._build is not None:  # a repair has removed its segment, or one before it was put back
+                self._build.abandon()
+                self._build = None
             if (part := self._committed(paths[0])) is not None:
                 self._remove(paths[0], part)
                 return True
             self._build = self._begin(paths[0])
         with self._attempt(self._build) as build:
             build.take(everything=everything)
-            if not build.reader.finished and len(paths) > 1:
+            if not build.reader.finished and (len(paths) > 1 or build.behind is not None):
                 build.take(everything=True)  # it may have been finished since
                 if not build.reader.finished:
                     raise build.reader.damage()
@@ -136,8 +144,13 @@ class Archiver:
         """Give a session's state after its last archived segment."""
         known = self._states.get(session)
         if known is None:
-            known = self._states[session] = self._restore(session)
+            known = self._states[session] = state_after(self._layout, self._recorder, session, tell=self._tell_unread)
         return known
+
+    def _tell_unread(self, unread: Unread) -> None:
+        if unread.part not in self._unread:
+            self._unread.add(unread.part)
+            self._tell(unread)
 
     def _archive(self, path: Path, *, last: bool) -> Commit | None:
         if (part := self._committed(path)) is not None:
@@ -146,28 +159,41 @@ class Archiver:
             build.take(everything=True)
             if build.reader.finished:
                 return self._finish(build)
-            if not last or build.reader.foreign or build.reader.followed():
+            if not last or build.behind is not None or build.reader.foreign or build.reader.followed():
                 raise build.reader.damage()
             return self._finish(build, torn=self._keep_torn(build.reader))
 
     def _begin(self, path: Path) -> Build:
-        reader = SegmentReader(path)
-        state = self.state(reader.session)
-        known = known_to(read_holes(self._layout), reader.session, state.next_seq)
-        if not state.next_seq <= reader.first_seq <= known:
+        reader, behind = SegmentReader(path), None
+        session, state = reader.session, self.state(reader.session)
+        if reader.first_seq < state.next_seq:
+            state, behind = state_before(self._layout, self._recorder, path, reader.first_seq, tell=self._tell_unread)
+        if reader.first_seq > state.next_seq and reader.first_seq > known_to(
+            read_holes(self._layout), session, state.next_seq
+        ):
             raise Damaged(
-                f"frames {state.next_seq} to {reader.first_seq - 1} of session {reader.session} are missing before it:"
+                f"frames {state.next_seq} to {reader.first_seq - 1} of session {session} are missing before it:"
                 " the segment does not follow what is archived",
                 path=path,
                 offset=0,
                 hint="restore the missing segment beside it, or let `recorder verify --repair` note the hole",
             )
-        return Build(self._layout, reader, topics=self._topics, derived=self._derived, state=state)
+        return Build(self._layout, reader, topics=self._topics, derived=self._derived, state=state, behind=behind)
 
     def _finish(self, build: Build, *, torn: str | None = None) -> Commit | None:
-        self._states.pop(build.reader.session, None)  # if the commit breaks off, the disk says how far it came
+        session, following = build.reader.session, build.state.next_seq
+        if build.behind is not None and following > build.behind:
+            raise Damaged(
+                f"frames {build.behind} to {following - 1} of session {session}, with which it ends, are archived"
+                " already; the segment was put back, or is a copy,",
+                path=build.reader.path,
+                offset=build.reader.offset,
+                hint=MOVE,
+            )
+        self._states.pop(session, None)  # if the commit breaks off, the disk says how far it came
         commit = build.commit(torn=torn)
-        self._states[build.reader.session] = build.state
+        if build.behind is None:  # else the session's last commit says what its next segment starts from
+            self._states[session] = build.state
         self._build = None
         if commit is not None:
             self._tell(commit)
@@ -222,24 +248,3 @@ class Archiver:
         point("archiver.removed")
         self._tell(commit)
         return commit
-
-    def _restore(self, session: str) -> SessionState:
-        """Rebuild a session's state from what is archived of it, or of its predecessor."""
-        state = SessionState()
-        for part in frames_parts(self._layout, session=session):
-            for table in read_tables(part.path, schema=FRAMES, columns=["kind", "topic", "data"]):
-                add_contents(state.contents, table)
-            commit = part.commit()
-            state.next_seq, state.decoding, state.latest = commit.last + 1, commit.state, commit.latest
-        if state.next_seq == 0:
-            state.latest = self._latest_before(session)
-        return state
-
-    def _latest_before(self, session: str) -> int:
-        """Find the highest ts_recv of the recorder's earlier sessions, also of one that damage keeps in the journal."""
-        waiting = [path for path in self._layout.segments(self._recorder) if segment_session(path) < session]
-        latest = max((run.ts_max for path in waiting for run in salvage(path.read_bytes()).runs), default=0)
-        for part in reversed(frames_parts(self._layout)):
-            if part.name.session < session and part.commit().recorder == self._recorder:
-                return max(latest, part.commit().latest)
-        return latest

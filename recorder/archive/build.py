@@ -59,12 +59,21 @@ class Build:
     """Takes a segment's frames as they come, and commits them.
 
     `derived` are the topics whose rows become typed parts. `state` is the state before the segment; it is copied.
+    `behind` is the first frame of the session that is archived already behind the segment (None: nothing is).
     """
 
     def __init__(
-        self, layout: Layout, reader: SegmentReader, *, topics: Topics, derived: Iterable[Topic], state: SessionState
+        self,
+        layout: Layout,
+        reader: SegmentReader,
+        *,
+        topics: Topics,
+        derived: Iterable[Topic],
+        state: SessionState,
+        behind: int | None = None,
     ) -> None:
         self.reader = reader
+        self.behind = behind
         self.state = state.copy()
         self.rows: dict[str, int] = {}
         self.frames = 0

@@ -7,8 +7,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pyarrow.parquet as pq
 
 from recorder.archive.catalog import FramesPart, frames_parts, segment_session
@@ -61,11 +59,11 @@ class _End:
         self.damaged: str | None = None
         self.ledger = Ledger()
         segments = [path for path in layout.segments(recorder) if segment_session(path) == session]
-        for part in reversed(frames_parts(layout, session=session)):
-            if self._take_part(part):
-                break
+        taken = next((part for part in reversed(frames_parts(layout, session=session)) if self._take_part(part)), None)
         for path in segments:  # also one that is committed already: the same marks leave the same gaps
-            self._take_segment(path)
+            reader = SegmentReader(path)
+            if taken is None or reader.first_seq >= taken.name.first:  # else it was put back, into a hole before
+                self._take_segment(reader)
 
     def _take_part(self, part: FramesPart) -> bool:
         """Take what a commit says, and the last frame; False if it cannot be read."""
@@ -82,10 +80,10 @@ class _End:
         self.stopped = _stop_reason(kind, data)
         return True
 
-    def _take_segment(self, path: Path) -> None:
+    def _take_segment(self, reader: SegmentReader) -> None:
         last: FrameBatch | None = None
         try:
-            for batch in SegmentReader(path).batches():
+            for batch in reader.batches():
                 self.latest = max(self.latest or 0, int(batch.ts_recv.max()))
                 for _, data in batch.marks():
                     self.ledger.follow(data)

@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import msgspec
 
-from recorder.archive.archiver import Archiver, Torn
-from recorder.archive.commit import Commit
+from recorder.archive.archiver import Archiver, News, Torn
 from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import open_layout
 from recorder.archive.reading import Reader, Span
 from recorder.archive.space import daily_growth, free_space
+from recorder.archive.starting_state import Unread
 from recorder.errors import Damaged, RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
@@ -45,6 +45,7 @@ class Parent:
     def __init__(self) -> None:
         self.stopping = False
         self._buffer = b""
+        self._unread: set[str] = set()
 
     def tell(self, event: str, **details: Any) -> None:
         """Send one line; ends the process when the parent is gone."""
@@ -53,6 +54,12 @@ class Parent:
             sys.stdout.buffer.flush()
         except BrokenPipeError:
             os._exit(0)  # the capture died; its successor archives what is left
+
+    def tell_unread(self, path: str, what: str) -> None:
+        """Tell, once, of a file of an earlier session that cannot be read."""
+        if path not in self._unread:
+            self._unread.add(path)
+            self.tell("unread", what=what)
 
     def wait(self, seconds: float) -> None:
         """Sleep, unless the parent says something; ends the process when the parent is gone."""
@@ -134,7 +141,10 @@ class Follower:
         self._parent.tell("progress", rows=build.rows if build else {}, frames=build.frames if build else 0)
         if not self._recalled:
             self._recalled = True
-            self._parent.tell("gaps", gaps=self._earlier_gaps())
+            try:
+                self._parent.tell("gaps", gaps=self._earlier_gaps())
+            except Damaged as exc:
+                self._parent.tell_unread(str(exc.path), str(exc))
         if self._reported >= self._space_at:
             self._space_at = self._reported + _SPACE_EVERY
             layout = self._reader.layout
@@ -161,10 +171,13 @@ class Follower:
         return False
 
 
-def tell_parent(parent: Parent, lock: RecorderLock, news: Commit | Torn) -> None:
+def tell_parent(parent: Parent, lock: RecorderLock, news: News) -> None:
     """Note and send what the archiver did."""
     if isinstance(news, Torn):
         parent.tell("torn", segment=str(news.segment), what=news.what, kept=str(news.kept) if news.kept else None)
+        return
+    if isinstance(news, Unread):
+        parent.tell_unread(str(news.part), news.what)
         return
     point("archiver.note")
     lock.note(news.session, news.last)

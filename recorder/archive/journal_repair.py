@@ -25,6 +25,7 @@ from recorder.archive.layout import FRAMES, Layout, parse_part_name
 from recorder.archive.names import publish
 from recorder.archive.pieces import Piece, list_pieces
 from recorder.archive.repair import free_name
+from recorder.archive.verify import Problem
 from recorder.disk import make_folder, sync_folder
 from recorder.errors import Damaged, LockHeld
 from recorder.faults import point
@@ -42,31 +43,54 @@ class Repaired(NamedTuple):
 
 def repair_journal(layout: Layout) -> Repaired:
     """Repair the journals of all recorders; the caller keeps other maintenance away."""
-    moved: list[Path] = []
-    holes: list[Hole] = []
+    repaired = Repaired([], [])
     for recorder in layout.recorders():
         lock = RecorderLock(layout.journal(recorder), CAPTURE, root=layout.root)
         try:
-            pieces = list_pieces(layout, damaged=[]).get(recorder, [])
-            for piece in [piece for piece in pieces[: None if _take(lock) else -1] if _is_damaged(piece)]:
-                work = _Work(layout, piece, pieces)
-                holes += work.repair()
-                moved.append(work.kept)
+            alone = _take(lock)
+            while not _repair_recorder(layout, recorder, repaired, alone=alone):
+                pass
         finally:
             lock.release()
-    return Repaired(moved, holes)
+    return repaired
 
 
-def note_missing(layout: Layout, moved: Iterable[Path]) -> list[Hole]:
-    """Note what else is missing, such as frames whose part was `moved` to quarantine; give the new holes."""
-    holes = []
-    for one in (found.missing for found in check_continuity(layout).breaks):
-        if one is not None:
-            kept = next((path for path in moved if _holds(path, one)), None)
-            why = "their part was damaged" if kept is not None else "they are missing on disk"
-            name = kept_name(layout, kept) if kept is not None else None
-            holes.append(Hole(**one._asdict(), why=why, kept=name, acknowledged=time.time_ns() // 1000))
-    return add_holes(layout, holes)
+def _repair_recorder(layout: Layout, recorder: str, repaired: Repaired, *, alone: bool) -> bool:
+    """Repair a recorder's journal; False if a file vanished that was listed, so that it has to be listed again.
+
+    An archiver that runs makes parts of segments meanwhile. What vanishes and becomes no part is missing in the next
+    list, and `note_missing` finds it.
+    """
+    pieces = list_pieces(layout, damaged=[]).get(recorder, [])
+    try:
+        for piece in pieces if alone else pieces[:-1]:
+            if _is_damaged(piece):
+                work = _Work(layout, piece, pieces)
+                repaired.holes.extend(work.repair())
+                repaired.moved.append(work.kept)
+    except FileNotFoundError:
+        if all(piece.path.exists() for piece in pieces):
+            raise
+        return False
+    return True
+
+
+def note_missing(layout: Layout, moved: Iterable[Path], *, told: Iterable[Problem]) -> tuple[list[Hole], list[Problem]]:
+    """Note what else is missing, such as frames whose part was `moved` to quarantine; give the new holes.
+
+    What nobody has `told` yet, and no file that was moved explains, is a problem: a file vanished meanwhile.
+    """
+    holes, problems, known = [], [], {(one.path, one.what) for one in told}
+    for found in check_continuity(layout).breaks:
+        if (one := found.missing) is None:
+            continue
+        kept = next((path for path in moved if _holds(path, one)), None)
+        why = "their part was damaged" if kept is not None else "they are missing on disk"
+        name = kept_name(layout, kept) if kept is not None else None
+        holes.append(Hole(**one._asdict(), why=why, kept=name, acknowledged=time.time_ns() // 1000))
+        if kept is None and (found.path, found.what) not in known:
+            problems.append(Problem(found.kind, found.path, found.what))
+    return add_holes(layout, holes), problems
 
 
 def _holds(path: Path, missing: Missing) -> bool:
@@ -130,7 +154,7 @@ class _Work:
             self._write(run, tmp / self._piece.path.name)
             point("repair.published")
         if not any(run.first == self._piece.first for run in self._runs):
-            self._piece.path.unlink()
+            self._piece.path.unlink(missing_ok=True)
         sync_folder(self._piece.path.parent)
         point("repair.done")
         return holes

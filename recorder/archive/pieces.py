@@ -169,7 +169,15 @@ def read_on(piece: Piece, reader: SegmentReader) -> Iterator[FrameBatch]:
     if not reader.finished and (piece.following is not None or reader.followed()):
         raise reader.damage()
     following = reader.next_seq if piece.following is None else piece.following
-    if not following - piece.lost_behind <= reader.next_seq <= following:
+    if reader.next_seq > following:
+        raise Damaged(
+            f"frames {following} to {reader.next_seq - 1} of session {piece.session} are in it, and the piece of the"
+            f" session behind it begins with frame {following}: one of both was put back, or is a copy,",
+            path=piece.path,
+            offset=reader.offset,
+            hint="move one of both out of the archive, and keep it until `recorder verify` finds nothing",
+        )
+    if reader.next_seq < following - piece.lost_behind:
         raise Damaged(
             f"frames {reader.next_seq} to {following - 1} of session {piece.session} are missing behind it",
             path=piece.path,

@@ -110,6 +110,8 @@ def trouble(said: dict[str, Any]) -> str:
     """Put into words what an archiver says that is not as it should be."""
     if said["event"] == "problem":
         return f"archiving failed and is tried again: {said['what']}"
+    if said["event"] == "unread":
+        return f"what is archived of an earlier session cannot all be read, `recorder verify` tells: {said['what']}"
     if said["event"] == "died":
         return f"the archiver ended with code {said['code']}; it is started again in {said['pause']:g} s"
     if said["event"] == "torn":

@@ -204,7 +204,7 @@ class Capture:
             counters.last_flush = time.time_ns() // 1000
             counters.problem = None
             if said["session"] == self._place.session:
-                counters.archived_frames = said["last"] + 1
+                counters.archived_frames = max(counters.archived_frames, said["last"] + 1)
                 self._journal.flushed_to(said["last"])
             _log.info("flushed %s frames into %s parts", f"{said['last'] - said['first'] + 1:,}", said["parts"])
         elif event == "space":

@@ -14,8 +14,9 @@ from recorder.cli.settings import data_folder
 from recorder.errors import UsageError
 
 if TYPE_CHECKING:
-    from recorder.archive.archiver import Torn
+    from recorder.archive.archiver import News, Torn
     from recorder.archive.commit import Commit
+    from recorder.archive.starting_state import Unread
 
 
 def flush(
@@ -38,6 +39,7 @@ def flush(
     folder = data_folder(data, config)
     from recorder.archive.archiver import Torn  # noqa: PLC0415  pyarrow takes a moment to import
     from recorder.archive.layout import open_layout  # noqa: PLC0415
+    from recorder.archive.starting_state import Unread  # noqa: PLC0415
     from recorder.recording import flush as flush_journal  # noqa: PLC0415
 
     layout = open_layout(folder)
@@ -47,13 +49,16 @@ def flush(
     waiting = sum(len(layout.segments(one)) for one in names if name in (None, one))
     commits: list[Commit] = []
     torn: list[Torn] = []
+    unread: list[Unread] = []
 
     try:
         with progress("archiving", total=waiting) as done:
 
-            def tell(news: Commit | Torn) -> None:
+            def tell(news: News) -> None:
                 if isinstance(news, Torn):
                     torn.append(news)
+                elif isinstance(news, Unread):
+                    unread.append(news)
                 else:
                     commits.append(news)
                     done(len(commits))
@@ -61,8 +66,11 @@ def flush(
             flush_journal(layout, tell=tell, recorder=name)
     finally:  # what was done is said, whatever stands in the way of the rest
         if json:
-            print_json({"sessions": _sessions(commits), "torn": [_torn(one) for one in torn]})
+            said = [{"part": str(one.part), "what": one.what} for one in unread]
+            print_json({"sessions": _sessions(commits), "torn": [_torn(one) for one in torn], "unread": said})
         else:
+            for one in unread:
+                print(f"warning: {one.what}; `recorder verify` says what that means", file=sys.stderr)
             _print(commits, torn, waiting=waiting)
 
 

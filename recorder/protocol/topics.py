@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Final, Literal
 
@@ -218,8 +218,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(options[:12])}, …"
 
 
+@lru_cache(maxsize=256)
 def parse_topic(text: str, *, path: Path) -> Topic:
-    """Read one topic file's text; a `TopicFileError` names the file and what is wrong."""
+    """Read one topic file's text, each once a process; a `TopicFileError` names the file and what is wrong."""
     try:
         topic = msgspec.toml.decode(text, type=Topic)
     except (msgspec.ValidationError, msgspec.DecodeError) as exc:
