@@ -316,16 +316,16 @@ def _is_behind(piece: Piece, position: Position) -> bool:
 def with_partition(table: pa.Table, date: str, conid: int | npt.NDArray[np.int64]) -> pa.Table:
     """Put `date` and `conid`, which stand in the path, in front of rows."""
     count = table.num_rows
-    conids = _repeated(pa.scalar(conid, pa.int64()), count) if isinstance(conid, int) else pa.array(conid)
-    dates = _repeated(pa.scalar(date).cast(pa.date32()), count)
+    conids = _repeated(np.int64(conid), pa.int64(), count) if isinstance(conid, int) else pa.array(conid)
+    dates = _repeated(np.datetime64(date, "D").astype(np.int32), pa.date32(), count)
     return table.add_column(0, "conid", conids).add_column(0, "date", dates)
 
 
-def _repeated(value: pa.Scalar, count: int) -> pa.ChunkedArray:
+def _repeated(value: np.integer, type_: pa.DataType, count: int) -> pa.ChunkedArray:
     """Give a column of one value; its chunks are all the same memory."""
-    chunk = pa.repeat(value, min(count, _CONSTANT))
+    chunk = pa.array(np.full(min(count, _CONSTANT), value)).view(type_)
     rest = chunk.slice(0, count % _CONSTANT)
-    return pa.chunked_array([*([chunk] * (count // _CONSTANT)), *([rest] if len(rest) else [])], chunk.type)
+    return pa.chunked_array([*([chunk] * (count // _CONSTANT)), *([rest] if len(rest) else [])], type_)
 
 
 def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:
