@@ -66,10 +66,10 @@ class Archive:
         `columns` narrows it, and may name known fields that are no columns; a price among them brings `<name>_flag`,
         the letter before it (C: the prior close, H: halted). `fill` carries the values of sparse deltas forward: each
         row is the whole state of its contract, order or account since its session began, also from before `start`.
-        `gaps` says what holes in the data, which `gaps()` lists, come to: `raise` a `GapError`, `mark` them with a
-        column `after_gap`, true for a contract's first row behind one, or `ignore` them. The broker tells an execution
-        several times: its last revision is given, or with `revisions` each that differs. `symbols` adds the column
-        `symbol`, from what a capture looked up.
+        `gaps` says what holes in the data, which `gaps()` lists, come to: `raise` a `GapError` for one from `start` to
+        `end`, `mark` them with a column `after_gap`, true for a contract's first row behind one (also one that was over
+        before `start`), or `ignore` them. The broker tells an execution several times: its last revision is given, or
+        with `revisions` each that differs. `symbols` adds the column `symbol`, from what a capture looked up.
 
         Ids that may be missing are `Int64`; `conid` is a plain integer. `dtype_backend` is pandas' own.
         """

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from conftest import AAPL, NOON, Given, write_session
+from conftest import AAPL, NOON, SESSION, Given, archive, order, write_session
 
+import recorder
 from recorder.archive.layout import Layout
 from recorder.cli import main as cli
 from recorder.protocol.marks import encode_mark
@@ -125,9 +126,79 @@ def test_nautilus_itself_reads_the_quotes(data: Path, tmp_path: Path) -> None:
     assert ["4", "4", "1", "1"] == [str(tick.ask_size) for tick in ticks]
 
 
+@pytest.fixture
+def account(layout: Layout) -> Path:
+    """Record an order over a gap, P&L, and an execution that is told twice; half is archived, half in the journal."""
+    trade: dict[str, Any] = {"execution_id": "1.01", "conid": AAPL, "size": 5, "price": "10.5", "account": "DU1"}
+    told = [{"topic": "str", "args": [trade]}, {"topic": "str", "args": [trade | {"commission": "1.25"}]}]
+    gap = {"start": NOON + 1_500_000, "end": NOON + 1_900_000, "cause": "disconnected", "evidence": "x"}
+    frames = [
+        Given(NOON, order(7, conid=AAPL, status="Submitted", orderDesc='Buy 5, "at once"', odd=None, strange={"a": 1})),
+        Given(NOON + SECOND, json.dumps({"topic": "spl", "args": {"DU1.Core": {"dpl": 1.5}}}).encode()),
+        Given(NOON + 1_900_000, encode_mark("gap_closed", of="orders", contract=None, **gap), "mark"),
+        Given(NOON + 2 * SECOND, order(7, status="Filled")),
+        *(Given(NOON + 3 * SECOND + n, json.dumps(one).encode()) for n, one in enumerate(told)),
+    ]
+    write_session(layout, frames, rotations=[3])
+    away = layout.segments("main")[-1].rename(layout.root / "away")
+    archive(layout)
+    away.rename(layout.journal("main") / f"{SESSION}-{3:012d}.seg")
+    return layout.root
+
+
+def test_rows_of_any_topic_as_csv_are_what_a_load_gives(account: Path, tmp_path: Path) -> None:
+    """Sparse, in order, absent values empty; `extra` as JSON; an execution once; gaps beside."""
+    out = tmp_path / "out"
+    assert 0 == cli.run(
+        ["export", "--to", "csv", "--topic", "orders,pnl,trades", "--data", str(account), "--out", str(out)]
+    )
+    orders, pnl, trades = (pd.read_csv(out / f"{name}.csv") for name in ("orders", "pnl", "trades"))
+    loaded = recorder.open(account).load("orders")
+    columns = ["conid", "session", "seq", "item", "order_id", "status", "order_desc"]
+
+    assert ["recorder", "conid", "ts_recv", *loaded.columns.drop("conid")] == list(orders.columns)
+    pd.testing.assert_frame_equal(
+        loaded[columns].reset_index(drop=True).astype({"order_id": int}), orders[columns], check_dtype=False
+    )
+    assert loaded.index.tolist() == pd.to_datetime(orders["ts_recv"]).tolist()
+    assert {"strange": '{"a":1}'} == json.loads(orders["extra"][0])
+    assert ["main"] * 2 == orders["recorder"].tolist()
+    assert [1.5] == pnl["daily_pnl"].tolist()
+    assert [1.25] == trades["commission"].tolist()
+    assert [("disconnected", NOON + 1_500_000)] == list(
+        pd.read_csv(out / "gaps-orders.csv")[["cause", "start_us"]].itertuples(index=False, name=None)
+    )
+
+
+def test_rows_are_narrowed_and_a_topic_without_any_has_a_header(account: Path, tmp_path: Path) -> None:
+    """By time and contract."""
+    base = ["export", "--to", "csv", "--topic", "orders", "--data", str(account)]
+    assert 0 == cli.run([*base, "--start", "2026-11-20T12:00:01", "--out", str(tmp_path / "late")])
+    assert 0 == cli.run([*base, "--conid", "8314", "--out", str(tmp_path / "other")])
+
+    assert ["Filled"] == pd.read_csv(tmp_path / "late" / "orders.csv")["status"].tolist()
+    assert 0 == len(pd.read_csv(tmp_path / "other" / "orders.csv"))
+
+
+def test_rows_that_cannot_be_read_leave_no_file_behind(account: Path, tmp_path: Path) -> None:
+    """Half a file would be taken for a whole one."""
+    (part,) = (account / "orders").rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-20])
+    out = tmp_path / "out"
+
+    assert 1 == cli.run(["export", "--to", "csv", "--topic", "orders", "--data", str(account), "--out", str(out)])
+    assert [] == list(out.iterdir())
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
-    [(("--to", "excel", "--conid", "1"), "'excel' is no format"), (("--to", "csv"), "--conid is missing")],
+    [
+        (("--to", "excel", "--conid", "1"), "'excel' is no format"),
+        (("--to", "csv"), "--conid is missing"),
+        (("--to", "nautilus", "--topic", "orders"), "rows are not written as nautilus"),
+        (("--to", "csv", "--topic", "gaps"), "gaps is the ledger itself"),
+        (("--to", "csv", "--topic", "order"), "order"),
+    ],
 )
 def test_what_cannot_be_exported_is_an_error(
     data: Path, tmp_path: Path, options: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]

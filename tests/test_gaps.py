@@ -200,6 +200,35 @@ def test_a_narrowed_load_is_marked_too(cut_twice: Layout, columns: list[str], fi
     assert marked.drop_columns("after_gap").equals(plain)
 
 
+@pytest.mark.parametrize("fill", [False, True])
+@pytest.mark.parametrize("flushed", [False, True])
+def test_a_row_has_the_same_mark_wherever_a_load_begins(cut_twice: Layout, flushed: bool, fill: bool) -> None:  # noqa: FBT001
+    """A hole that was over before the first row asked for is one if nothing of the contract came since."""
+    if flushed:
+        archive(cut_twice)
+    opened = Archive(cut_twice.root)
+    whole = opened.load("market_data", gaps="mark", fill=fill)
+    moments = {*whole.index, *opened.gaps()["end"].dropna(), *(moment + pd.Timedelta("1us") for moment in whole.index)}
+
+    assert len(moments) > 10
+    for start in moments:
+        found = opened.load("market_data", start=start, gaps="mark", fill=fill)["after_gap"]
+        assert whole["after_gap"][whole.index >= start].tolist() == found.tolist()
+
+
+def test_a_contract_that_was_quiet_for_long_after_a_hole_is_marked(layout: Layout) -> None:
+    """Hours before, which the look back finds step by step; another that has spoken since is not."""
+    hour = 3_600 * SECOND
+    frames = [*quotes(2), *quotes(1, conid=IBM), *hole(1), *quotes(1, start=NOON + hour, conid=IBM)]
+    late = NOON + 5 * hour
+    write_session(
+        layout, [*frames, *quotes(2, start=late, step=SECOND), *quotes(1, start=late + 9 * SECOND, conid=IBM)]
+    )
+    found = Archive(layout.root).load("market_data", start=pd.Timestamp(late, unit="us", tz="UTC"), gaps="mark")
+
+    assert [(AAPL, True), (AAPL, False), (IBM, False)] == list(zip(found["conid"], found["after_gap"], strict=True))
+
+
 def test_a_hole_of_one_recorder_is_none_of_another(layout: Layout) -> None:
     """Rows of the other went on."""
     write_session(layout, [*quotes(2), *hole(1), *quotes(2, start=NOON + 2 * SECOND)])

@@ -66,7 +66,7 @@ def covered_table(
     schema = topic_schema(topic)
     parts = covering_parts(layout, commit, topic, conid)
     whole = (start is None or commit.ts_min >= start) and (end is None or commit.ts_max < end)
-    found, tables = 0, [coded_schema(schema, coded).empty_table().select(list(columns))]
+    found, tables = 0, []
     for path, name in parts:
         file = open_part(path, schema, coded=coded)
         with damage(path):
@@ -83,6 +83,8 @@ def covered_table(
                 found += sum(map(len, stamps))
         tables.append(table.select(list(columns)))
     check_count(layout, commit, topic, conid, found=found, parts=parts)
+    if not tables:
+        return coded_schema(schema, coded).empty_table().select(list(columns))
     return pa.concat_tables(tables).replace_schema_metadata()
 
 

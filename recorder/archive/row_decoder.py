@@ -18,6 +18,7 @@ from recorder.protocol.topics import Topic, Topics
 
 LATEST: Final = "@latest"
 """The column of T, microseconds, in tables that are asked for it."""
+_CONSTANT: Final = 131_072
 
 
 class RowDecoder:
@@ -101,9 +102,18 @@ def session_decoder(
 def with_partition(table: pa.Table, date: str | None, conid: int | npt.NDArray[np.int64]) -> pa.Table:
     """Put `date` (unless it is None) and `conid`, which stand in the path, in front of rows."""
     count = table.num_rows
-    conids = pa.repeat(pa.scalar(conid, pa.int64()), count) if isinstance(conid, int) else pa.array(conid)
+    conids = _repeated(np.int64(conid), pa.int64(), count) if isinstance(conid, int) else pa.array(conid)
     table = table.add_column(0, "conid", conids)
-    return table if date is None else table.add_column(0, "date", pa.repeat(pa.scalar(date).cast(pa.date32()), count))
+    if date is None:
+        return table
+    return table.add_column(0, "date", _repeated(np.datetime64(date, "D").astype(np.int32), pa.date32(), count))
+
+
+def _repeated(value: np.integer, type_: pa.DataType, count: int) -> pa.ChunkedArray:
+    """Give a column of one value; its chunks are all the same memory."""
+    chunk = pa.array(np.full(min(count, _CONSTANT), value)).view(type_)
+    rest = chunk.slice(0, count % _CONSTANT)
+    return pa.chunked_array([*([chunk] * (count // _CONSTANT)), *([rest] if len(rest) else [])], type_)
 
 
 def empty_table(topic: Topic, columns: Sequence[str]) -> pa.Table:

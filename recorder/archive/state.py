@@ -160,17 +160,23 @@ class _Fold:
                 found += sum(map(len, stamps))
                 for group in reversed(range(len(stamps))):
                     if (stamps[group] <= self._at).any():
-                        rows = self._of_group(file, group, stamps[group], known, threads=alone)
-                        rows = with_partition(rows, commit.date, conid)
-                        yield self._folded(rows, _said_of_all(file, group) | {"session": commit.session}, known)
+                        said = _said_of_all(file, group) | {"session": commit.session}
+                        rows = self._of_group(file, group, stamps[group], said, known, threads=alone)
+                        yield self._folded(with_partition(rows, commit.date, conid), said, known)
         check_count(layout, commit, topic, conid, found=found, parts=parts)
 
     def _of_group(
-        self, file: pq.ParquetFile, group: int, stamps: npt.NDArray[np.int64], known: _Known, *, threads: bool
+        self,
+        file: pq.ParquetFile,
+        group: int,
+        stamps: npt.NDArray[np.int64],
+        said: Mapping[str, object],
+        known: _Known,
+        *,
+        threads: bool,
     ) -> pa.Table:
-        """Read of a row group's rows what is not known yet of their things, and what the footer does not say."""
-        identity = list(self._topic.identity)
-        said, wanted = {"session", *_said_of_all(file, group)}, [*self._columns]
+        """Read of a row group's rows what is not known yet of their things, and what is not `said` of all of them."""
+        identity, wanted = list(self._topic.identity), [*self._columns]
         if known:
             table = file.read_row_group(group, columns=identity or ["seq"], use_threads=threads)
             things = _distinct(table, identity)
@@ -186,9 +192,9 @@ class _Fold:
         """Fold rows, add what is `said` of all of them, and note what is known then; other columns are null."""
         folded = fold(table, self._topic)
         columns = [
-            folded[field.name].cast(field.type)
+            _typed(folded[field.name], field.type)
             if field.name in folded.column_names
-            else pa.repeat(pa.scalar(said.get(field.name), field.type), folded.num_rows)
+            else pa.array([said.get(field.name)] * folded.num_rows, field.type)
             for field in self.empty.schema
         ]
         folded = pa.Table.from_arrays(columns, schema=self.empty.schema)
@@ -226,6 +232,10 @@ def _said_of_all(file: pq.ParquetFile, group: int) -> dict[str, object]:
         ):
             said[column.path_in_schema] = found.min_raw.decode()
     return said
+
+
+def _typed(column: pa.ChunkedArray, type_: pa.DataType) -> pa.ChunkedArray:
+    return column if column.type == type_ else column.cast(type_)
 
 
 def _rows_of(table: pa.Table, names: Sequence[str]) -> list[_Thing]:

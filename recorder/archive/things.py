@@ -25,6 +25,7 @@ Places = npt.NDArray[np.int64]
 OWN: Final = ("date", "conid", "ts_recv", "ts_event", "session", "seq", "item", "extra")
 """Columns that a row has for itself: they are not carried to the next."""
 _NEAR: Final = 1_024
+_FIRST: Final = pa.array([0])
 
 
 def flags(topic: Topic) -> Mapping[str, str]:
@@ -96,7 +97,7 @@ def _taken(column: pa.ChunkedArray, rows: Places) -> pa.ChunkedArray:
     if column.null_count == len(column) or not (rows >= 0).any():
         return pa.chunked_array([pa.nulls(len(rows), column.type)])
     if len(rows) == 1:
-        return column.slice(int(rows[0]), 1)
+        return column.slice(int(rows[0]), 1).take(_FIRST)  # a slice alone would keep all of the column in memory
     return column.take(pa.array(rows, mask=rows < 0))
 
 

@@ -57,7 +57,9 @@ COMMANDS: Final = (
         "Say what a date's recording is worth, by topic and contract; exit code 1 if it is beyond a limit.",
     ),
     Command(
-        "export", "Reading", "Write quotes as other programs' backtests take them: CSV, hftbacktest, NautilusTrader."
+        "export",
+        "Reading",
+        "Write quotes for other programs' backtests (CSV, hftbacktest, NautilusTrader), or any topic's rows as CSV.",
     ),
     Command("fields", "Reading", "Find fields by words in their id, name or meaning; no words list them all."),
     Command("flush", "Maintenance", "Archive what a capture left in the journal."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -28,24 +29,26 @@ def carry(table: pa.Table, identity: Sequence[str], letters: Mapping[str, str]) 
     begins = _begins(numbers, order)
     back = None if order is None else pa.array(np.argsort(order))
     sorted_by = None if order is None else pa.array(order)
-    sparse = table
-    for place, name in enumerate(table.column_names):
-        column = sparse[name]
-        if name in OWN or name in identity or column.null_count in (0, len(column)):
-            continue
-        lettered = name in letters and letters[name] in sparse.column_names
+
+    def carried(name: str) -> pa.ChunkedArray:
+        column, price = table[name], letters.get(name)
+        lettered = price is not None and price in table.column_names
         if lettered:
-            bare = pc.and_(sparse[letters[name]].is_valid(), column.is_null())
+            bare = pc.and_(table[price].is_valid(), column.is_null())
             column = pc.if_else(bare, _NO_LETTER, column)
         if sorted_by is not None:
             column = column.take(sorted_by)
         column = _filled(column, begins)
         if back is not None:
             column = column.take(back)
-        if lettered:
-            column = pc.if_else(pc.equal(column, _NO_LETTER), pa.scalar(None, column.type), column)
-        table = table.set_column(place, name, column)
-    return table
+        return pc.if_else(pc.equal(column, _NO_LETTER), pa.scalar(None, column.type), column) if lettered else column
+
+    names = [name for name in table.column_names if name not in OWN and name not in identity]
+    sparse = [name for name in names if table[name].null_count not in {0, table.num_rows}]
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        filled = dict(zip(sparse, pool.map(carried, sparse), strict=True))
+    columns = [filled.get(name, table[name]) for name in table.column_names]
+    return pa.Table.from_arrays(columns, names=table.column_names)
 
 
 def _begins(numbers: npt.NDArray[np.int64] | None, order: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:

@@ -93,7 +93,9 @@ def load_table(
     selection = select(topic, columns)
     if fill:
         sessions = filled_sessions(reader, selection, conids=conids, span=span)
-        tables = [_plain(span.cut(table)) for table in sessions]
+        given = [*selection.given, LATEST]
+        kept = [table.select([name for name in table.column_names if name in given]) for table in sessions]
+        tables = [_plain(span.cut(table)) for table in kept]
     else:
         tables = [selection.complete(table) for table in _sessions(reader, selection.read, topic, conids, span)]
     if not tables:

@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import pyarrow as pa
 
-from recorder.archive.gaps import read_gaps, refuse_gaps
+from recorder.archive.gaps import refuse_gaps
 from recorder.archive.reading import Reader, Span
 from recorder.protocol.tables import topic_schema
 from recorder.protocol.topics import Topic
@@ -55,7 +55,7 @@ def view_table(
     if replaced:
         table = last_revisions(table, topic)
     if view.gaps == "mark":
-        table = mark_after_gaps(table, read_gaps(reader, topics=[topic.name], conids=conids, span=span), reader)
+        table = mark_after_gaps(table, topic, reader, conids=conids, span=span)
         given = [*given, AFTER_GAP]
     table = table.select(given)
     return with_symbols(table, contract_symbols(reader)) if view.symbols else table
