@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from recorder.archive.pieces import frame_batches, list_pieces
 from recorder.archive.reading import Reader, Span
 from recorder.errors import ReplayError
-from recorder.protocol.envelope import read_json
 from recorder.replay.feed import Instrument
-from recorder.replay.recorded_slices import loaded, take
+from recorder.replay.recorded_slices import loaded
 from recorder.replay.recorded_state import RecordedState
 
 _ACCOUNT: Final = "DU1000001"  # where the recording names none
@@ -50,24 +49,11 @@ class Contents:
             if one.session != session:
                 session, authenticated = one.session, True
                 state.clear()
-            piece = take(one.batch, 0, len(one.batch))
-            for answer in piece.rest:
-                if b"/iserver/account/orders" in answer.partition(b"\n")[0]:
-                    state.add_orders(answer.partition(b"\n")[2])
-            named = [(stream, data) for stream, data in zip(piece.streams, piece.data, strict=True) if stream]
-            for stream, data in named:
-                if stream == "sts" and (told := authenticated_of(data)) is not None:
-                    authenticated = told
-            state.add([stream for stream, _ in named], [data for _, data in named])
+            state.take(one, 0, len(one.latest))
+            for happening in one.happenings:
+                if happening.what in ("lost", "regained"):
+                    authenticated = happening.what == "regained"
         return Known(state, session, authenticated)
-
-
-def authenticated_of(data: bytes) -> bool | None:
-    """Read whether an `sts` frame says that there is a brokerage session; None if it says nothing of it."""
-    content: Any = read_json(data)
-    args = content.get("args") if isinstance(content, dict) else None
-    told = args.get("authenticated") if isinstance(args, dict) else None
-    return told if isinstance(told, bool) else None
 
 
 def contents_of(reader: Reader, *, span: Span, recorder: str | None = None) -> Contents:
