@@ -19,12 +19,19 @@ from recorder.archive.layout import Layout
 FULL = {"55": "AAPL", "31": "189.50", "84": "189.49", "86": "189.51", "6070": "STK", "7051": "APPLE INC"}
 
 
+SECDEF = {
+    "conid": 712345678, "ticker": "SPY", "name": "SPDR S&P 500 ETF TRUST", "assetClass": "STK", "currency": "USD",
+    "listingExchange": "ARCA", "type": "ETF", "strike": "0", "multiplier": 0.0, "sector": "Funds", "isUS": True,
+}  # fmt: skip
+
+
 def recording(layout: Layout) -> None:
     """Record quotes, an order and P&L."""
     pnl = json.dumps({"topic": "spl", "args": {"DU7654321.Core": {"rowType": 1, "dpl": -12.5, "upl": 3.0}}}).encode()
     act = json.dumps({"topic": "act", "args": {"accounts": ["DU7654321"]}}).encode()
     frames = [
         Given(NOON, act),
+        Given(NOON, b"GET /trsrv/secdef\n" + json.dumps({"secdef": [SECDEF]}).encode(), "rest"),
         Given(NOON + 1, quote(0, FULL)),
         Given(NOON + 2, order(1, conid=265598, status="Filled")),
     ]
@@ -92,6 +99,12 @@ async def test_snapshots_and_contracts_are_asked_for_by_rest(layout: Layout) -> 
         assert {"31": "189.50", "84": "189.39"} == {key: row[key] for key in ("31", "84")}
         found = await (await http.post(f"{base}/iserver/secdef/search", json={"symbol": "AAPL"})).json()
         assert ("265598", "APPLE INC") == (found[0]["conid"], found[0]["companyName"])
+        stocks = await (await http.get(f"{base}/trsrv/stocks?symbols=SPY,AAPL")).json()
+        assert {"SPY": 712345678, "AAPL": 265598} == {
+            name: one[0]["contracts"][0]["conid"] for name, one in stocks.items()
+        }
+        (told,) = (await (await http.get(f"{base}/trsrv/secdef?conids=712345678")).json())["secdef"]
+        assert SECDEF == {key: told[key] for key in SECDEF}
         assert 404 == (await http.get(f"{base}/iserver/nonsense")).status
         process.send_signal(signal.SIGINT)
         assert 0 == await process.wait()

@@ -13,7 +13,7 @@ Rules:
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from recorder.replay.batch import Batch, Update
@@ -41,13 +41,15 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """What REST look-ups tell about a contract."""
+    """What REST look-ups tell about a contract; `told` is what the broker's `/trsrv/secdef` said, by its keys."""
 
     conid: int
     symbol: str
     company: str
     listing_exchange: str = "NASDAQ.NMS"
     security_type: str = "STK"
+    currency: str = "USD"
+    told: Mapping[str, object] = field(default_factory=dict)
 
 
 class Feed(Protocol):
