@@ -85,6 +85,60 @@ async def test_the_program_of_the_page_runs(layout: Layout) -> None:
     assert "profit" in text
 
 
+PROGRAM = """
+import sys
+
+from ibind import IbkrClient, IbkrWsClient, QueueSink, events, subscriptions
+
+rest = IbkrClient(host="127.0.0.1", port=sys.argv[1])
+rest.receive_brokerage_accounts()
+sink = QueueSink()
+stream = IbkrWsClient(host="127.0.0.1", port=sys.argv[1], ibkr_client=rest, sink=sink)
+opened, closed = sink.new_queue_accessor(events.WsOpen), sink.new_queue_accessor(events.WsClose)
+orders, quotes = sink.new_queue_accessor(events.Orders), sink.new_queue_accessor(events.MarketData)
+stream.start()
+stream.subscribe(subscriptions.OrdersSubscription())
+stream.subscribe(subscriptions.MarketDataSubscription(conid="265598", fields=["84"]))
+opened.get(block=True, timeout=20)
+print("order", orders.get(block=True, timeout=20).data, flush=True)
+opened.get(block=True, timeout=20)
+while "Cancelled" not in str(data := orders.get(block=True, timeout=20).data):
+    pass
+print("order", data, flush=True)
+while "500.00" not in str(data := quotes.get(block=True, timeout=20).data):
+    pass
+print("quote", data, flush=True)
+stream.shutdown()
+"""
+
+
+@in_loop
+async def test_ibind_gets_orders_and_comes_back_after_a_recorded_disconnect(layout: Layout) -> None:
+    """It subscribes again by itself, and gets what was recorded after it."""
+    end = json.dumps({"event": "disconnected", "code": 1006, "reason": "gone"}).encode()
+    frames = [Given(NOON, quote(0, FULL)), Given(NOON + 1, order(1, conid=265598, status="Submitted"))]
+    for number in range(1, 60):
+        moment = NOON + number * 100_000
+        if number == 10:
+            frames.append(Given(moment, end, "mark"))
+        frames.append(Given(moment + 1, order(1, status="Submitted" if number < 10 else "Cancelled", number=number)))
+        frames.append(Given(moment + 2, quote(number, {"84": "500.00" if number > 10 else "189.00"})))
+    await asyncio.to_thread(write_session, layout, frames)
+    await asyncio.to_thread(archive, layout)
+    async with serving(layout.root.parent, "--tls", "--loop") as (_, _, port):
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PROGRAM, str(port)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment()
+            | {"IBIND_LOG_TO_FILE": "false", "IBIND_LOG_TO_CONSOLE": "false", "IBIND_WS_TIMEOUT": "1"},
+        )
+        text = (await program.communicate())[0].decode()
+    assert 0 == program.returncode, text
+    assert 2 == len(re.findall(r"^order ", text, re.MULTILINE)), text
+    assert "quote" in text
+
+
 @in_loop
 async def test_snapshots_and_contracts_are_asked_for_by_rest(layout: Layout) -> None:
     """The first snapshot is a preflight; contracts are those recorded."""

@@ -35,6 +35,7 @@ import recorder
 from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import Layout
 from recorder.archive.reading import Reader, Span
+from recorder.cli.replay_keys import press
 from recorder.errors import GatewayError, ReplayError
 from recorder.protocol.server_session import Rules
 from recorder.protocol.topics import load_topics
@@ -279,6 +280,53 @@ async def test_it_loops(layout: Layout) -> None:
 
 
 @in_loop
+async def test_market_data_ends_unless_renewed(layout: Layout) -> None:
+    """Within the limit; what was renewed goes on, and so do streams of which the broker ends none."""
+    pnl = json.dumps({"topic": "spl", "args": {"DU1.Core": {"dpl": 1.0}}}).encode()
+    frames = [one for each in quotes(5_000, step=5_000) for one in (each, Given(each.ts, pnl))]
+    await recorded(layout, frames)
+    rules = Rules(ready_after=0, expire_after=SECOND // 2)
+    async with (
+        replayed(feed_of(layout), rules=rules) as gateway,
+        client(gateway, SMD, "spl+{}") as lets_it_end,
+        client(gateway, SMD) as renews,
+    ):
+        streams = [one.session.streams for one in gateway.hub.clients]
+        await eventually(lambda: all("smd+265598" in one for one in streams))
+        while "smd+265598" in streams[0]:
+            await renews.send(SMD)
+            await received(renews, 10)
+        assert ["spl"] == list(streams[0])
+        await received(renews, 50)
+        in_a_row = 0
+        while in_a_row < 10:  # before it ended, each was followed by a quote
+            in_a_row = in_a_row + 1 if await lets_it_end.recv(decode=False) == pnl else 0
+
+
+@in_loop
+async def test_the_terminal_steers_it(layout: Layout) -> None:
+    """Space stands still and goes on, left and right go a minute back and on, up and down change the speed."""
+    await recorded(layout, quotes(10, step=60 * SECOND))
+    feed, now = feed_of(layout), NOON
+    try:
+        press(feed, b" ", now)
+        assert feed.clock.running
+        press(feed, b"\x1b[C", now)
+        press(feed, b"\x1b[C", now)
+        press(feed, b"\x1b[D", now)
+        assert NOON + 60 * SECOND == feed.clock.at(now)
+        press(feed, b"\x1b[A", now)
+        press(feed, b"\x1b[A", now)
+        press(feed, b"\x1b[B", now)
+        press(feed, b"x", now)
+        assert NOON + 62 * SECOND == feed.clock.at(now + SECOND)
+        press(feed, b" ", now + SECOND)
+        assert (True, NOON + 62 * SECOND) == (feed.paused, feed.clock.at(now + 9 * SECOND))
+    finally:
+        feed.close()
+
+
+@in_loop
 async def test_it_is_controlled_over_http(layout: Layout) -> None:
     """Pause, seek, speed and resume; without control there are no such paths."""
     await recorded(layout, quotes(100_000))
@@ -348,11 +396,14 @@ async def test_a_client_that_never_reads_is_let_go_at_full_speed(layout: Layout)
         client(gateway, f"smd+{AAPL}+{{}}") as quick,
     ):
         stuck.transport.pause_reading()
-        assert [frame.data for frame in frames] == await received(quick, 8_000)
-        stuck.transport.resume_reading()
+        reading = asyncio.create_task(received(quick, 8_000))
+        await eventually(lambda: any(one.closing for one in gateway.hub.clients))
+        stuck.transport.resume_reading()  # it gets to read why
         with pytest.raises(ConnectionClosed) as closed:
             await received(stuck, 8_001)
-        assert closed.value.rcvd is None or 1008 == closed.value.rcvd.code
+        assert closed.value.rcvd is not None
+        assert (1008, "too slow") == (closed.value.rcvd.code, closed.value.rcvd.reason)
+        assert [frame.data for frame in frames] == await reading
 
 
 @in_loop
