@@ -283,7 +283,7 @@ async def test_it_loops(layout: Layout) -> None:
 async def test_market_data_ends_unless_renewed(layout: Layout) -> None:
     """Within the limit; what was renewed goes on, and so do streams of which the broker ends none."""
     pnl = json.dumps({"topic": "spl", "args": {"DU1.Core": {"dpl": 1.0}}}).encode()
-    frames = [one for each in quotes(5_000, step=5_000) for one in (each, Given(each.ts, pnl))]
+    frames = [one for each in quotes(2_000, step=5_000) for one in (each, Given(each.ts, pnl))]
     await recorded(layout, frames)
     rules = Rules(ready_after=0, expire_after=SECOND // 2)
     async with (
