@@ -82,10 +82,16 @@ async def replayed(feed: ArchiveFeed, *, rules: Rules = QUICK, **options: Any) -
 
 @asynccontextmanager
 async def client(gateway: Gateway, *texts: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[ClientConnection]:
-    """Log a bare client in, and let it subscribe."""
+    """Log a bare client in, and let it subscribe; it takes all it gets, so that it hears the end when it leaves."""
     cookie = {"Cookie": f"api={gateway.identity.session}"}
     async with connect(
-        gateway.socket_url, additional_headers=cookie, proxy=None, compression=None, max_size=None, ssl=tls
+        gateway.socket_url,
+        additional_headers=cookie,
+        proxy=None,
+        compression=None,
+        max_size=None,
+        max_queue=None,
+        ssl=tls,
     ) as socket:
         for _ in range(3):
             await socket.recv()
@@ -283,21 +289,25 @@ async def test_it_loops(layout: Layout) -> None:
 async def test_market_data_ends_unless_renewed(layout: Layout) -> None:
     """Within the limit; what was renewed goes on, and so do streams of which the broker ends none."""
     pnl = json.dumps({"topic": "spl", "args": {"DU1.Core": {"dpl": 1.0}}}).encode()
-    frames = [one for each in quotes(2_000, step=5_000) for one in (each, Given(each.ts, pnl))]
+    frames = [one for each in quotes(500, step=5_000) for one in (each, Given(each.ts, pnl))]
     await recorded(layout, frames)
-    rules = Rules(ready_after=0, expire_after=SECOND // 2)
+    rules, now, feed = Rules(ready_after=0, expire_after=SECOND // 2), [NOON], feed_of(layout)
     async with (
-        replayed(feed_of(layout), rules=rules) as gateway,
-        client(gateway, SMD, "spl+{}") as lets_it_end,
+        replayed(feed, rules=rules, clock=lambda: now[0]) as gateway,
+        client(gateway, "spl+{}", SMD) as lets_it_end,
         client(gateway, SMD) as renews,
     ):
-        streams = [one.session.streams for one in gateway.hub.clients]
-        await eventually(lambda: all("smd+265598" in one for one in streams))
-        while "smd+265598" in streams[0]:
+        ending, renewed = (one.session.streams for one in gateway.hub.clients)
+        await eventually(lambda: "smd+265598" in ending and "smd+265598" in renewed)
+        feed.resume(now[0])
+        for _ in range(6):
             await renews.send(SMD)
-            await received(renews, 10)
-        assert ["spl"] == list(streams[0])
+            await eventually(lambda: renewed["smd+265598"].expires == now[0] + SECOND // 2)
+            now[0] += 100_000
+        await eventually(lambda: list(ending) == ["spl"])
+        assert "smd+265598" in renewed
         await received(renews, 50)
+        now[0] += SECOND
         in_a_row = 0
         while in_a_row < 10:  # before it ended, each was followed by a quote
             in_a_row = in_a_row + 1 if await lets_it_end.recv(decode=False) == pnl else 0
@@ -370,8 +380,7 @@ async def test_a_slow_client_slows_itself_only(layout: Layout) -> None:
     ):
         slow.transport.pause_reading()
         await eventually(lambda: all(one.session.streams for one in gateway.hub.clients))
-        now[0] += SECOND // 2  # the subscriptions are in
-        await eventually(lambda: feed.clock.running)
+        feed.resume(now[0])
         got = []
         for _ in range(0, len(frames), step):
             now[0] += step * 100

@@ -22,7 +22,7 @@ from recorder.replay.feed import Due, Instrument, Turn
 from recorder.replay.recorded_contents import Contents
 from recorder.replay.recorded_run import Run
 from recorder.replay.recorded_slices import OWN, Ahead, Happening, Loaded
-from recorder.replay.recorded_state import RecordedState
+from recorder.replay.recorded_state import KEPT, KEPT_AT_A_PACE, RecordedState
 
 _SLICE: Final = 4_096  # frames given at once, at most
 _SLICE_BYTES: Final = 1 << 18  # beyond the first: clients read while the next are made ready
@@ -212,6 +212,7 @@ class ArchiveFeed:
                 if befell is not None:
                     last, turn = happening.place + 1, befell
                     break
+        self._state.kept = KEPT if self.clock.speed is None else KEPT_AT_A_PACE
         run = self._state.take(loaded, self._place, last)
         self._place = last
         return run, turn

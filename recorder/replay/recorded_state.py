@@ -18,7 +18,10 @@ from recorder.protocol.projection import objects_of
 from recorder.replay.recorded_run import Run
 from recorder.replay.recorded_slices import Loaded
 
-_FOLD_AT: Final = 1 << 24  # bytes of frames that are kept unfolded, of all streams
+KEPT: Final = 1 << 24
+"""Bytes of frames that are kept unfolded, of all streams; a state that need not be ready at any moment."""
+KEPT_AT_A_PACE: Final = 1 << 17
+"""The same where frames are due by the clock: to fold them takes less than a millisecond."""
 _LAST: Final = "topic"  # the key that closes a frame
 
 
@@ -40,9 +43,10 @@ _ORDERS: Final = _Rows("args", "orderId", whole=False)
 
 
 class RecordedState:
-    """The state of all streams of one session."""
+    """The state of all streams of one session; `kept` is how many bytes of frames may be unfolded."""
 
     def __init__(self) -> None:
+        self.kept = KEPT
         self._fresh: list[Run] = []  # not folded yet
         self._size = 0
         self._values: dict[str, dict[str, msgspec.Raw]] = {}  # market data
@@ -77,7 +81,7 @@ class RecordedState:
         else:
             self._fresh.append(run)
         self._size += run.size
-        if self._size >= _FOLD_AT:
+        if self._size >= self.kept:
             self.fold()
 
     def fold(self) -> None:
