@@ -34,6 +34,7 @@ from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
 from recorder.protocol.segment import Header, Scan, code_of, encode_batch, encode_end, encode_header, segment_name
 from recorder.protocol.topics import Topics, load_topics
+from recorder.replay.batch import Batch
 from recorder.replay.connection import Connection
 from recorder.replay.feed import Due, Instrument, Update
 from recorder.replay.gateway import Gateway
@@ -208,11 +209,11 @@ class Log(Tally):
         super().__init__()
         self.sent: list[tuple[float, bytes]] = []
 
-    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
+    def take(self, batch: Batch) -> None:
         """Take the next frames in."""
-        super().extend(streams, frames)
+        super().take(batch)
         now = time.time()
-        self.sent.extend((now, data) for data in frames)
+        self.sent.extend((now, data) for data in batch.data)
 
 
 class Sender:

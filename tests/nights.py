@@ -22,7 +22,7 @@ from recorder.protocol.digest import ContentDigest
 from recorder.protocol.envelope import wire_topic
 from recorder.protocol.staleness import ANEW, ANSWER, INTERVALS
 from recorder.protocol.stream_watch import SAMPLE
-from recorder.replay.tally import topic_of
+from recorder.replay.batch import topic_of
 from recorder.replay.trail import SHORT, short_digest
 from recorder.types import Frame
 

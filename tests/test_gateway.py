@@ -19,7 +19,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 from recorder.errors import ReplayError
 from recorder.protocol.envelope import wire_topic
 from recorder.protocol.server_session import SECOND, Rules
-from recorder.replay.connection import BINARY, TEXT, framed
+from recorder.replay.batch import framed
+from recorder.replay.connection import BINARY, TEXT
 from recorder.replay.feed import Due, Instrument, Update
 from recorder.replay.gateway import Gateway, Leave, serve
 from recorder.replay.synthetic import SyntheticFeed

@@ -19,12 +19,19 @@ from recorder.archive.layout import Layout
 FULL = {"55": "AAPL", "31": "189.50", "84": "189.49", "86": "189.51", "6070": "STK", "7051": "APPLE INC"}
 
 
+SECDEF = {
+    "conid": 712345678, "ticker": "SPY", "name": "SPDR S&P 500 ETF TRUST", "assetClass": "STK", "currency": "USD",
+    "listingExchange": "ARCA", "type": "ETF", "strike": "0", "multiplier": 0.0, "sector": "Funds", "isUS": True,
+}  # fmt: skip
+
+
 def recording(layout: Layout) -> None:
     """Record quotes, an order and P&L."""
     pnl = json.dumps({"topic": "spl", "args": {"DU7654321.Core": {"rowType": 1, "dpl": -12.5, "upl": 3.0}}}).encode()
     act = json.dumps({"topic": "act", "args": {"accounts": ["DU7654321"]}}).encode()
     frames = [
         Given(NOON, act),
+        Given(NOON, b"GET /trsrv/secdef\n" + json.dumps({"secdef": [SECDEF]}).encode(), "rest"),
         Given(NOON + 1, quote(0, FULL)),
         Given(NOON + 2, order(1, conid=265598, status="Filled")),
     ]
@@ -78,6 +85,60 @@ async def test_the_program_of_the_page_runs(layout: Layout) -> None:
     assert "profit" in text
 
 
+PROGRAM = """
+import sys
+
+from ibind import IbkrClient, IbkrWsClient, QueueSink, events, subscriptions
+
+rest = IbkrClient(host="127.0.0.1", port=sys.argv[1])
+rest.receive_brokerage_accounts()
+sink = QueueSink()
+stream = IbkrWsClient(host="127.0.0.1", port=sys.argv[1], ibkr_client=rest, sink=sink)
+opened, closed = sink.new_queue_accessor(events.WsOpen), sink.new_queue_accessor(events.WsClose)
+orders, quotes = sink.new_queue_accessor(events.Orders), sink.new_queue_accessor(events.MarketData)
+stream.start()
+stream.subscribe(subscriptions.OrdersSubscription())
+stream.subscribe(subscriptions.MarketDataSubscription(conid="265598", fields=["84"]))
+opened.get(block=True, timeout=20)
+print("order", orders.get(block=True, timeout=20).data, flush=True)
+opened.get(block=True, timeout=20)
+while "Cancelled" not in str(data := orders.get(block=True, timeout=20).data):
+    pass
+print("order", data, flush=True)
+while "500.00" not in str(data := quotes.get(block=True, timeout=20).data):
+    pass
+print("quote", data, flush=True)
+stream.shutdown()
+"""
+
+
+@in_loop
+async def test_ibind_gets_orders_and_comes_back_after_a_recorded_disconnect(layout: Layout) -> None:
+    """It subscribes again by itself, and gets what was recorded after it."""
+    end = json.dumps({"event": "disconnected", "code": 1006, "reason": "gone"}).encode()
+    frames = [Given(NOON, quote(0, FULL)), Given(NOON + 1, order(1, conid=265598, status="Submitted"))]
+    for number in range(1, 60):
+        moment = NOON + number * 100_000
+        if number == 10:
+            frames.append(Given(moment, end, "mark"))
+        frames.append(Given(moment + 1, order(1, status="Submitted" if number < 10 else "Cancelled", number=number)))
+        frames.append(Given(moment + 2, quote(number, {"84": "500.00" if number > 10 else "189.00"})))
+    await asyncio.to_thread(write_session, layout, frames)
+    await asyncio.to_thread(archive, layout)
+    async with serving(layout.root.parent, "--tls", "--loop") as (_, _, port):
+        program = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", PROGRAM, str(port)),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=environment()
+            | {"IBIND_LOG_TO_FILE": "false", "IBIND_LOG_TO_CONSOLE": "false", "IBIND_WS_TIMEOUT": "1"},
+        )
+        text = (await program.communicate())[0].decode()
+    assert 0 == program.returncode, text
+    assert 2 == len(re.findall(r"^order ", text, re.MULTILINE)), text
+    assert "quote" in text
+
+
 @in_loop
 async def test_snapshots_and_contracts_are_asked_for_by_rest(layout: Layout) -> None:
     """The first snapshot is a preflight; contracts are those recorded."""
@@ -92,6 +153,12 @@ async def test_snapshots_and_contracts_are_asked_for_by_rest(layout: Layout) -> 
         assert {"31": "189.50", "84": "189.39"} == {key: row[key] for key in ("31", "84")}
         found = await (await http.post(f"{base}/iserver/secdef/search", json={"symbol": "AAPL"})).json()
         assert ("265598", "APPLE INC") == (found[0]["conid"], found[0]["companyName"])
+        stocks = await (await http.get(f"{base}/trsrv/stocks?symbols=SPY,AAPL")).json()
+        assert {"SPY": 712345678, "AAPL": 265598} == {
+            name: one[0]["contracts"][0]["conid"] for name, one in stocks.items()
+        }
+        (told,) = (await (await http.get(f"{base}/trsrv/secdef?conids=712345678")).json())["secdef"]
+        assert SECDEF == {key: told[key] for key in SECDEF}
         assert 404 == (await http.get(f"{base}/iserver/nonsense")).status
         process.send_signal(signal.SIGINT)
         assert 0 == await process.wait()

@@ -35,6 +35,7 @@ import recorder
 from recorder.archive.gaps import read_gaps
 from recorder.archive.layout import Layout
 from recorder.archive.reading import Reader, Span
+from recorder.cli.replay_keys import press
 from recorder.errors import GatewayError, ReplayError
 from recorder.protocol.server_session import Rules
 from recorder.protocol.topics import load_topics
@@ -81,10 +82,16 @@ async def replayed(feed: ArchiveFeed, *, rules: Rules = QUICK, **options: Any) -
 
 @asynccontextmanager
 async def client(gateway: Gateway, *texts: str, tls: ssl.SSLContext | None = None) -> AsyncIterator[ClientConnection]:
-    """Log a bare client in, and let it subscribe."""
+    """Log a bare client in, and let it subscribe; it takes all it gets, so that it hears the end when it leaves."""
     cookie = {"Cookie": f"api={gateway.identity.session}"}
     async with connect(
-        gateway.socket_url, additional_headers=cookie, proxy=None, compression=None, max_size=None, ssl=tls
+        gateway.socket_url,
+        additional_headers=cookie,
+        proxy=None,
+        compression=None,
+        max_size=None,
+        max_queue=None,
+        ssl=tls,
     ) as socket:
         for _ in range(3):
             await socket.recv()
@@ -279,6 +286,57 @@ async def test_it_loops(layout: Layout) -> None:
 
 
 @in_loop
+async def test_market_data_ends_unless_renewed(layout: Layout) -> None:
+    """Within the limit; what was renewed goes on, and so do streams of which the broker ends none."""
+    pnl = json.dumps({"topic": "spl", "args": {"DU1.Core": {"dpl": 1.0}}}).encode()
+    frames = [one for each in quotes(500, step=5_000) for one in (each, Given(each.ts, pnl))]
+    await recorded(layout, frames)
+    rules, now, feed = Rules(ready_after=0, expire_after=SECOND // 2), [NOON], feed_of(layout)
+    async with (
+        replayed(feed, rules=rules, clock=lambda: now[0]) as gateway,
+        client(gateway, "spl+{}", SMD) as lets_it_end,
+        client(gateway, SMD) as renews,
+    ):
+        ending, renewed = (one.session.streams for one in gateway.hub.clients)
+        await eventually(lambda: "smd+265598" in ending and "smd+265598" in renewed)
+        feed.resume(now[0])
+        for _ in range(6):
+            await renews.send(SMD)
+            await eventually(lambda: renewed["smd+265598"].expires == now[0] + SECOND // 2)
+            now[0] += 100_000
+        await eventually(lambda: list(ending) == ["spl"])
+        assert "smd+265598" in renewed
+        await received(renews, 50)
+        now[0] += SECOND
+        in_a_row = 0
+        while in_a_row < 10:  # before it ended, each was followed by a quote
+            in_a_row = in_a_row + 1 if await lets_it_end.recv(decode=False) == pnl else 0
+
+
+@in_loop
+async def test_the_terminal_steers_it(layout: Layout) -> None:
+    """Space stands still and goes on, left and right go a minute back and on, up and down change the speed."""
+    await recorded(layout, quotes(10, step=60 * SECOND))
+    feed, now = feed_of(layout), NOON
+    try:
+        press(feed, b" ", now)
+        assert feed.clock.running
+        press(feed, b"\x1b[C", now)
+        press(feed, b"\x1b[C", now)
+        press(feed, b"\x1b[D", now)
+        assert NOON + 60 * SECOND == feed.clock.at(now)
+        press(feed, b"\x1b[A", now)
+        press(feed, b"\x1b[A", now)
+        press(feed, b"\x1b[B", now)
+        press(feed, b"x", now)
+        assert NOON + 62 * SECOND == feed.clock.at(now + SECOND)
+        press(feed, b" ", now + SECOND)
+        assert (True, NOON + 62 * SECOND) == (feed.paused, feed.clock.at(now + 9 * SECOND))
+    finally:
+        feed.close()
+
+
+@in_loop
 async def test_it_is_controlled_over_http(layout: Layout) -> None:
     """Pause, seek, speed and resume; without control there are no such paths."""
     await recorded(layout, quotes(100_000))
@@ -307,23 +365,31 @@ async def test_it_is_controlled_over_http(layout: Layout) -> None:
 
 @in_loop
 async def test_a_slow_client_slows_itself_only(layout: Layout) -> None:
-    """At a pace the other gets every frame; the slow one misses updates, and full frames follow."""
-    pad = "x" * 4_000
-    frames = [Given(NOON + number * 100, quote(number, {"84": str(number), "58": pad})) for number in range(10_000)]
+    """At a pace the other gets every frame; the slow one misses updates, and full frames follow.
+
+    The clock is moved on when the other has read all that was due, so that no load of this machine can slow it too.
+    """
+    pad, step = "x" * 40_000, 50
+    frames = [Given(NOON + number * 100, quote(number, {"84": str(number), "58": pad})) for number in range(1_000)]
     await recorded(layout, frames)
-    feed = feed_of(layout)
+    feed, now = feed_of(layout), [NOON]
     async with (
-        replayed(feed, buffer_limit=1 << 20) as gateway,
+        replayed(feed, rules=Rules(ready_after=0), buffer_limit=1 << 20, clock=lambda: now[0]) as gateway,
         client(gateway, f"smd+{AAPL}+{{}}") as slow,
         client(gateway, f"smd+{AAPL}+{{}}") as quick,
     ):
         slow.transport.pause_reading()
-        got = await received(quick, 10_000)
+        await eventually(lambda: all(one.session.streams for one in gateway.hub.clients))
+        feed.resume(now[0])
+        got = []
+        for _ in range(0, len(frames), step):
+            now[0] += step * 100
+            got += await received(quick, step)
         assert [frame.data for frame in frames] == got
-        first, _ = gateway.hub.clients
-        assert first.missed > 0
+        first, second = gateway.hub.clients
+        assert (first.missed > 0, 0) == (True, second.missed)
         slow.transport.resume_reading()
-        while json.loads(await slow.recv())["84"] != "9999":
+        while json.loads(await slow.recv())["84"] != "999":
             pass
 
 
@@ -339,11 +405,14 @@ async def test_a_client_that_never_reads_is_let_go_at_full_speed(layout: Layout)
         client(gateway, f"smd+{AAPL}+{{}}") as quick,
     ):
         stuck.transport.pause_reading()
-        assert [frame.data for frame in frames] == await received(quick, 8_000)
-        stuck.transport.resume_reading()
+        reading = asyncio.create_task(received(quick, 8_000))
+        await eventually(lambda: any(one.closing for one in gateway.hub.clients))
+        stuck.transport.resume_reading()  # it gets to read why
         with pytest.raises(ConnectionClosed) as closed:
             await received(stuck, 8_001)
-        assert closed.value.rcvd is None or 1008 == closed.value.rcvd.code
+        assert closed.value.rcvd is not None
+        assert (1008, "too slow") == (closed.value.rcvd.code, closed.value.rcvd.reason)
+        assert [frame.data for frame in frames] == await reading
 
 
 @in_loop

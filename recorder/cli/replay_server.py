@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ from recorder.replay.gateway import Gateway, serve, wall_clock
 from recorder.replay.recorded_contents import contents_of
 
 _END_LOOK_S: Final = 0.1
+_SWITCH_S: Final = 0.0005  # how long the thread that reads ahead may keep the one that paces waiting; 5 ms otherwise
 
 
 def serve_archive(folder: Path, options: Serving) -> None:
@@ -59,6 +61,7 @@ def serve_archive(folder: Path, options: Serving) -> None:
         skip_gaps=options.skip_gaps,
         gaps=[(gap.start, contents.end if gap.end is None else gap.end) for gap in gaps if gap.conid is None],
     )
+    sys.setswitchinterval(_SWITCH_S)
     with ExitStack() as stack:
         stack.callback(feed.close)
         asyncio.run(_run(feed, options, rules, plan, host=host, port=port, stack=stack))

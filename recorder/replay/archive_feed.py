@@ -12,24 +12,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from itertools import compress
 from typing import Final
 
 import numpy as np
 
 from recorder.archive.reading import Reader, Span
 from recorder.protocol.replay_clock import ReplayClock
-from recorder.replay.feed import Batch, Due, Instrument, Turn
-from recorder.replay.recorded_contents import Contents, authenticated_of
-from recorder.replay.recorded_slices import Ahead, Loaded, first_break, take
-from recorder.replay.recorded_state import RecordedState
+from recorder.replay.feed import Due, Instrument, Turn
+from recorder.replay.recorded_contents import Contents
+from recorder.replay.recorded_run import Run
+from recorder.replay.recorded_slices import OWN, Ahead, Happening, Loaded
+from recorder.replay.recorded_state import KEPT, KEPT_AT_A_PACE, RecordedState
 
-_OWN: Final = frozenset({"system", "act", "sts", "tic", "ech", "ech+hb"})
-_SLICE: Final = 4_096  # frames, some 20 ms of work
+_SLICE: Final = 4_096  # frames given at once, at most
+_SLICE_BYTES: Final = 1 << 18  # beyond the first: clients read while the next are made ready
 _SETTLED_US: Final = 250_000
 _STANDING_US: Final = 20_000
 _SKIPPED_US: Final = 2_000_000  # a silence worth skipping
-_ORDERS: Final = b"/iserver/account/orders"
 
 
 class ArchiveFeed:
@@ -132,7 +131,7 @@ class ArchiveFeed:
     def _slice(self, loaded: Loaded, now: int) -> Due:
         """Give what is due of what is loaded."""
         latest = loaded.latest
-        last = min(self._place + _SLICE, len(latest))
+        last = self._limit(loaded)
         if self.clock.speed is not None:
             reached = int(np.searchsorted(latest[self._place : last], self.clock.at(now), side="right"))
             last = self._place + reached
@@ -143,12 +142,20 @@ class ArchiveFeed:
         following = int(latest[self._place]) if self._place < len(latest) else self.clock.at(now)
         return Due(batch, self.clock.due(following, now), turn)
 
+    def _limit(self, loaded: Loaded) -> int:
+        """Say where a slice ends at the latest: at some bytes, or at some frames."""
+        places, offsets = loaded.places, loaded.columns.offsets
+        first = int(np.searchsorted(places, self._place))
+        last = int(np.searchsorted(offsets, offsets[first] + _SLICE_BYTES, side="right"))
+        ends = int(places[last]) if last < len(places) else len(loaded.latest)
+        return min(self._place + _SLICE, max(ends, self._place + 1))
+
     def _begins(self, now: int) -> bool:
         """Start the clock if it is time to: nobody has paused it, and a client is ready."""
         if self.paused:
             return False
         if not self._at_once:
-            if not any(stream.partition("+")[0] not in _OWN for stream in self._wanted):
+            if not any(stream.partition("+")[0] not in OWN for stream in self._wanted):
                 return False
             if self._settled_at is None:
                 self._settled_at = now + _SETTLED_US
@@ -176,7 +183,7 @@ class ArchiveFeed:
     async def _load(self) -> Loaded | None:
         """Have a frame to give; None if there is none any more."""
         assert self._ahead is not None, "it was moved to where it begins"
-        while self._loaded is None or self._place >= len(self._loaded.batch):
+        while self._loaded is None or self._place >= len(self._loaded.latest):
             self._loaded, self._place = await self._ahead.next(), 0
             if self._loaded is None:
                 return None
@@ -196,40 +203,25 @@ class ArchiveFeed:
         if self._moved == moment:  # else it was moved on meanwhile
             self._moved = None
 
-    def _cut(self, loaded: Loaded, last: int) -> tuple[Batch, Turn | None]:
+    def _cut(self, loaded: Loaded, last: int) -> tuple[Run, Turn | None]:
         """Cut the next frames out, up to where something befell the connection."""
         turn: Turn | None = None
-        faithful = not self._skip_gaps and self.clock.speed is not None
-        broken = first_break(loaded.batch, self._place, last) if faithful else None
-        if broken is not None:
-            last, turn = broken + 1, "disconnected"
-        piece = take(loaded.batch, self._place, last)
-        streams, data = piece.streams, piece.data
-        if faithful and "sts" in streams:
-            changed = self._change(streams, data)
-            if changed is not None:
-                place, authenticated = changed
-                self._authenticated = authenticated
-                turn = "regained" if authenticated else "lost"
-                last = int(piece.places[place]) + 1
-                streams, data = streams[: place + 1], data[: place + 1]
-        for answer in piece.rest:
-            line, _, body = answer.partition(b"\n")
-            if _ORDERS in line:
-                self._state.add_orders(body)
-        kept = [stream is not None and stream not in _OWN for stream in streams]
-        names: list[str] = [stream for stream in streams if stream is not None and stream not in _OWN]
-        if len(names) < len(data):
-            data = list(compress(data, kept))
-        self._state.add(names, data)
+        if not self._skip_gaps and self.clock.speed is not None:
+            for happening in loaded.happenings:
+                befell = self._turn_of(happening) if self._place <= happening.place < last else None
+                if befell is not None:
+                    last, turn = happening.place + 1, befell
+                    break
+        self._state.kept = KEPT if self.clock.speed is None else KEPT_AT_A_PACE
+        run = self._state.take(loaded, self._place, last)
         self._place = last
-        return Batch(names, data), turn
+        return run, turn
 
-    def _change(self, streams: Sequence[str | None], data: Sequence[bytes]) -> tuple[int, bool] | None:
-        """Find the first `sts` that changes whether there is a brokerage session."""
-        for place, stream in enumerate(streams):
-            if stream == "sts":
-                told = authenticated_of(data[place])
-                if told is not None and told != self._authenticated:
-                    return place, told
-        return None
+    def _turn_of(self, happening: Happening) -> Turn | None:
+        """Say what clients notice of a happening; an `sts` that tells what it told before is none."""
+        if happening.what == "disconnected":
+            return "disconnected"
+        if happening.what == "orders" or self._authenticated == (happening.what == "regained"):
+            return None
+        self._authenticated = happening.what == "regained"
+        return happening.what

@@ -3,7 +3,7 @@
 Rules:
 
 1. A frame counts as sent when it is handed to the transport, never before, and never once a close was begun.
-2. All frames of one slice go out in one write.
+2. All frames of one batch go out in one write.
 3. The transport's buffer is the only queue. A client whose buffer is over the limit is behind. It gets no market data
    until half of it is read, then one full frame of each stream it missed something of: what a live market does.
    Where every frame must arrive, the gateway waits instead (see `Feed.lossless`).
@@ -13,9 +13,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import struct
 from collections.abc import Callable, Collection, Iterable
-from itertools import chain
 from typing import Final, Literal
 
 from aiohttp import web
@@ -24,7 +22,7 @@ from recorder.protocol.envelope import wire_topic
 from recorder.protocol.projection import narrowed
 from recorder.protocol.server_requests import STARTS
 from recorder.protocol.server_session import Begin, End, Output, Reply, ServerSession
-from recorder.replay.feed import Batch
+from recorder.replay.batch import Batch, Listed, Wanted, framed
 from recorder.replay.tally import Tally
 
 TEXT: Final = 0x81  # a whole frame of text, unmasked
@@ -35,11 +33,6 @@ Parting = Literal["left", "lost", "closed", "aborted", "cut"]
 
 _NEVER_HELD: Final = 1 << 24
 _LOOK_AGAIN_S: Final = 0.005
-_SHORT: Final = 126
-_MEDIUM: Final = 1 << 16
-_pack_short = struct.Struct("!BB").pack
-_pack_medium = struct.Struct("!BBH").pack
-_pack_long = struct.Struct("!BBQ").pack
 
 
 class Connection:
@@ -79,7 +72,7 @@ class Connection:
         self._total = total
         self._opcode = opcode
         self._limit = buffer_limit
-        self._pending: list[tuple[str | None, bytes]] = []
+        self._pending: list[tuple[str, bytes]] = []
         self._behind = False
         self._owed: dict[str, None] = {}  # streams to send a full frame of, in order
 
@@ -104,7 +97,7 @@ class Connection:
         for output in outputs:
             match output:
                 case Reply(data):
-                    self._pending.append((wire_topic(data), data))
+                    self._pending.append((wire_topic(data) or "", data))
                 case Begin(stream, full):
                     changed = True
                     if full:
@@ -115,48 +108,33 @@ class Connection:
         self.flush()
         return changed
 
-    def offer(self, stream: str, data: bytes) -> None:
-        """Take an update for the next write, or leave it out if the client is behind."""
-        if self._hushed and self._is_hushed(stream):
-            self.withheld += 1
-            return
-        if self._behind and stream.startswith("smd+"):
-            self._owed[stream] = None
-            self.missed += 1
-            return
-        running = self.session.streams.get(stream)
-        part = data if running is None or running.keys is None else narrowed(data, running.keys)
-        if part is not None:
-            self._pending.append((stream, part))
-
     def take(self, batch: Batch) -> None:
-        """Take updates for the next write: those of streams that it has, and of topics that nobody subscribes to.
+        """Send updates: those of streams that it has, and of topics that nobody subscribes to.
 
-        What can go out as it is is not looked into: the way of a client that asked for all that there is.
+        They go out as one write, which clients with the same subscriptions share.
         """
+        self.flush()
+        running, authenticated = self.session.streams, self.session.authenticated
+        wanted = tuple(
+            (name, running[name].keys if name in running else None)
+            for name in batch.names
+            if name in running or (authenticated and name[:3] not in STARTS)
+        )
         if self._behind or self._hushed:
-            self._take_one_by_one(batch)
-            return
-        running = self.session.streams
-        others = {name for name in batch.names if name not in running}
-        left_out = others if not self.session.authenticated else {name for name in others if name[:3] in STARTS}
-        narrow = {name for name in batch.names - others if not _passes(running[name].keys, batch)}
-        pairs = zip(batch.streams, batch.data, strict=True)
-        if not left_out and not narrow:
-            self._pending.extend(pairs)
-            return
-        for stream, data in pairs:
-            if stream in narrow:
-                part = narrowed(data, running[stream].keys)
-                if part is not None:
-                    self._pending.append((stream, part))
-            elif stream not in left_out:
-                self._pending.append((stream, data))
+            wanted = self._not_held_back(batch, wanted)
+        if wanted:
+            self._send(batch.part(wanted))
 
-    def _take_one_by_one(self, batch: Batch) -> None:
-        for stream, data in zip(batch.streams, batch.data, strict=True):
-            if stream in self.session.streams or (stream[:3] not in STARTS and self.session.authenticated):
-                self.offer(stream, data)
+    def _not_held_back(self, batch: Batch, wanted: Wanted) -> Wanted:
+        """Leave out streams that a fault silences, and market data while the client is behind; count what is kept."""
+        hushed = {name for name, _ in wanted if self._hushed and self._is_hushed(name)}
+        missed = {name for name, _ in wanted if self._behind and name[:4] == "smd+"} - hushed
+        for stream in batch.streams:
+            self.withheld += stream in hushed
+            if stream in missed:
+                self.missed += 1
+                self._owed[stream] = None
+        return tuple((name, keys) for name, keys in wanted if name not in hushed and name not in missed)
 
     def catch_up(self, *, lossless: bool) -> None:
         """Look how far the client has read; send what it is owed once it has caught up."""
@@ -170,21 +148,26 @@ class Connection:
             self._owed.clear()
 
     def flush(self) -> None:
-        """Write what is pending, as one write, and count it."""
+        """Write what is pending."""
         pending, self._pending = self._pending, []
-        if not pending or self.closing or self._transport.is_closing():
+        if pending:
+            streams, frames = zip(*pending, strict=True)
+            self._send(Listed(streams, frames))
+
+    def _send(self, batch: Batch) -> None:
+        """Write frames, as one write, and count them."""
+        if self.closing or self._transport.is_closing():
             return
         if self.frozen:
-            self.withheld += len(pending)
+            self.withheld += len(batch)
             return
-        streams, frames = zip(*pending, strict=True)
-        self._transport.write(framed(frames, self._opcode))
-        self.tally.extend(streams, frames)
-        self._total.extend(streams, frames)
+        self._transport.write(batch.wire(self._opcode))
+        self.tally.take(batch)
+        self._total.take(batch)
 
     def send(self, frames: Iterable[bytes]) -> None:
         """Send frames that no feed has."""
-        self._pending.extend((wire_topic(data), data) for data in frames)
+        self._pending.extend((wire_topic(data) or "", data) for data in frames)
         self.flush()
 
     def full_frame(self, stream: str) -> bytes | None:
@@ -249,23 +232,3 @@ class Connection:
 
     def _is_hushed(self, stream: str) -> bool:
         return stream in self._hushed or stream.partition("+")[0] in self._hushed
-
-
-def framed(payloads: Collection[bytes], opcode: int) -> bytes:
-    """Put each payload into a WebSocket frame as a server writes it, unmasked (RFC 6455, 5.2)."""
-    lengths = list(map(len, payloads))
-    headers = {length: _header(length, opcode) for length in set(lengths)}
-    return b"".join(chain.from_iterable(zip(map(headers.__getitem__, lengths), payloads, strict=True)))
-
-
-def _header(length: int, opcode: int) -> bytes:
-    if length < _SHORT:
-        return _pack_short(opcode, length)
-    if length < _MEDIUM:
-        return _pack_medium(opcode, 126, length)
-    return _pack_long(opcode, 127, length)
-
-
-def _passes(keys: frozenset[str] | None, batch: Batch) -> bool:
-    """Say whether every frame of a batch may go out as it is to a client that gets these keys."""
-    return keys is None or (batch.keys is not None and keys.issuperset(batch.keys))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from recorder.errors import RecorderError
 from recorder.protocol.instants import to_micros
 from recorder.replay.archive_feed import ArchiveFeed
+from recorder.replay.rest_body import answer, read_object
 
 
 class Control:
@@ -39,7 +38,7 @@ class Control:
     async def status(self, _request: web.Request) -> web.Response:
         """Tell where the replay is; times are microseconds since the Unix epoch."""
         feed = self._feed
-        return _json(
+        return answer(
             {
                 "time": feed.clock.at(self._clock()),
                 "begin": feed.contents.begin,
@@ -64,30 +63,18 @@ class Control:
     async def seek(self, request: web.Request) -> web.Response:
         """Go to another moment; clients get full frames, and then what came from there on."""
         try:
-            moment = to_micros((await _body(request)).get("to"), what="to")
+            moment = to_micros((await read_object(request)).get("to"), what="to")
         except RecorderError as exc:
-            return _json({"error": str(exc)}, status=400)
+            return answer({"error": str(exc)}, status=400)
         if moment is None:
-            return _json({"error": 'write {"to": TIME}'}, status=400)
+            return answer({"error": 'write {"to": TIME}'}, status=400)
         self._feed.seek(moment, self._clock())
         return await self.status(request)
 
     async def speed(self, request: web.Request) -> web.Response:
         """Go on at another speed."""
-        wanted = (await _body(request)).get("speed")
+        wanted = (await read_object(request)).get("speed")
         if wanted != "max" and not (isinstance(wanted, int | float) and 0 < wanted < float("inf")):
-            return _json({"error": 'write {"speed": 20}, or "max"'}, status=400)
+            return answer({"error": 'write {"speed": 20}, or "max"'}, status=400)
         self._feed.clock.change_speed(None if wanted == "max" else float(wanted), self._clock())
         return await self.status(request)
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = msgspec.json.decode(await request.read())
-    except msgspec.DecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _json(content: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")

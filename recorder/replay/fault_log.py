@@ -16,10 +16,11 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
+from recorder.replay.batch import topic_of
 from recorder.replay.connection import Connection
 from recorder.replay.faults import Fault
 from recorder.replay.gateway import Gateway, Leave
-from recorder.replay.tally import Counted, topic_of
+from recorder.replay.tally import Counted
 from recorder.replay.trail import Trail
 
 _BROKEN_OFF: Final = frozenset({"lost", "aborted", "cut"})
@@ -75,7 +76,7 @@ class FaultLog:
             "number": number,
             "fault": fault.kind,
             "option": fault.option,
-            "topics": sorted({topic_of(name.partition("+")[0]) for name in streams}),
+            "topics": sorted({topic_of(name) for name in streams}),
             "conids": sorted(int(conid) for conid in conids if conid.isdecimal()),
             **more,
         }

@@ -12,48 +12,13 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
-from recorder.protocol.projection import keys_of
+from recorder.replay.batch import Batch, Update
 
-
-class Update(NamedTuple):
-    """One frame of a stream."""
-
-    stream: str
-    data: bytes
-
-
-class Batch:
-    """Frames of several streams, as two lists side by side: the stream of each, and its bytes."""
-
-    def __init__(self, streams: Sequence[str], data: Sequence[bytes]) -> None:
-        self.streams = streams
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[Update]:
-        return map(Update, self.streams, self.data)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """The streams that it has frames of."""
-        return frozenset(self.streams)
-
-    @cached_property
-    def keys(self) -> frozenset[str] | None:
-        """The keys that any of its market data has; None if one of these frames cannot be read."""
-        return keys_of([data for stream, data in zip(self.streams, self.data, strict=True) if stream[:4] == "smd+"])
-
-
-def batch_of(updates: Sequence[Update]) -> Batch:
-    """Make a batch of updates."""
-    return Batch([update.stream for update in updates], [update.data for update in updates])
+__all__ = ["Due", "Feed", "Instrument", "Turn", "Update"]
 
 
 Turn = Literal["disconnected", "lost", "regained", "moved"]
@@ -76,13 +41,15 @@ class Due(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instrument:
-    """What REST look-ups tell about a contract."""
+    """What REST look-ups tell about a contract; `told` is what the broker's `/trsrv/secdef` said, by its keys."""
 
     conid: int
     symbol: str
     company: str
     listing_exchange: str = "NASDAQ.NMS"
     security_type: str = "STK"
+    currency: str = "USD"
+    told: Mapping[str, object] = field(default_factory=dict)
 
 
 class Feed(Protocol):

@@ -21,6 +21,7 @@ from recorder.replay.connection import BINARY, TEXT, Connection, Parting
 from recorder.replay.feed import Feed, Turn
 from recorder.replay.hub import Hub
 from recorder.replay.rest import Rest
+from recorder.replay.rest_contracts import Contracts
 from recorder.replay.rest_snapshot import Snapshots
 from recorder.replay.tally import Counted, Tally
 
@@ -215,6 +216,7 @@ class Gateway:
         application = web.Application()
         application.router.add_get(f"{PREFIX}/ws", self.handle_socket)
         Snapshots(self.hub.feed, clock=self.hub.clock).register(application, prefix=PREFIX)
+        Contracts(self.hub.feed).register(application, prefix=PREFIX)
         if self._extend is not None:
             self._extend(application)
         self.rest.register(application, prefix=PREFIX)

@@ -18,8 +18,9 @@ from contextlib import suppress
 from typing import Final
 
 from recorder.protocol.server_session import Output
+from recorder.replay.batch import Batch, Update, batch_of
 from recorder.replay.connection import Connection
-from recorder.replay.feed import Batch, Feed, Turn, Update, batch_of
+from recorder.replay.feed import Feed, Turn
 from recorder.replay.tally import Counted, Tally
 
 log = logging.getLogger(__name__)
@@ -130,7 +131,6 @@ class Hub:
         for client in self.clients:
             client.catch_up(lossless=lossless)
             client.take(batch)
-            client.flush()
             if client.hopeless and not lossless and not client.closing:
                 self._dismiss(client)
 
@@ -157,7 +157,8 @@ class Hub:
         due = min(now + _IDLE_US if again is None else again, now + _IDLE_US, *deadlines)
         if due - now < _FINE_US:
             # The loop's timers are no finer than a millisecond; what is due within one is worth standing still for.
-            time.sleep(max(0, due - now) / 1_000_000)  # noqa: ASYNC251
+            if due > now:
+                time.sleep((due - now) / 1_000_000)  # noqa: ASYNC251
             await asyncio.sleep(0)
             return
         due -= _FINE_US // 2

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from recorder.archive.pieces import frame_batches, list_pieces
 from recorder.archive.reading import Reader, Span
 from recorder.errors import ReplayError
-from recorder.protocol.envelope import read_json
 from recorder.replay.feed import Instrument
-from recorder.replay.recorded_slices import loaded, take
+from recorder.replay.recorded_slices import loaded
 from recorder.replay.recorded_state import RecordedState
 
 _ACCOUNT: Final = "DU1000001"  # where the recording names none
 _FOREVER: Final = 2**63 - 1
 _NAMES: Final = {"symbol": "symbol", "7051": "company", "6070": "security_type", "7221": "listing_exchange"}
+_TOLD: Final = {
+    "ticker": "symbol",
+    "name": "company",
+    "assetClass": "security_type",
+    "listingExchange": "listing_exchange",
+    "currency": "currency",
+}
 
 
 class Known(NamedTuple):
@@ -50,24 +56,11 @@ class Contents:
             if one.session != session:
                 session, authenticated = one.session, True
                 state.clear()
-            piece = take(one.batch, 0, len(one.batch))
-            for answer in piece.rest:
-                if b"/iserver/account/orders" in answer.partition(b"\n")[0]:
-                    state.add_orders(answer.partition(b"\n")[2])
-            named = [(stream, data) for stream, data in zip(piece.streams, piece.data, strict=True) if stream]
-            for stream, data in named:
-                if stream == "sts" and (told := authenticated_of(data)) is not None:
-                    authenticated = told
-            state.add([stream for stream, _ in named], [data for _, data in named])
+            state.take(one, 0, len(one.latest))
+            for happening in one.happenings:
+                if happening.what in ("lost", "regained"):
+                    authenticated = happening.what == "regained"
         return Known(state, session, authenticated)
-
-
-def authenticated_of(data: bytes) -> bool | None:
-    """Read whether an `sts` frame says that there is a brokerage session; None if it says nothing of it."""
-    content: Any = read_json(data)
-    args = content.get("args") if isinstance(content, dict) else None
-    told = args.get("authenticated") if isinstance(args, dict) else None
-    return told if isinstance(told, bool) else None
 
 
 def contents_of(reader: Reader, *, span: Span, recorder: str | None = None) -> Contents:
@@ -143,22 +136,49 @@ def _listed(text: str) -> list[str]:
 
 
 def _instruments(reader: Reader, recorder: str, span: Span) -> Mapping[int, Instrument]:
-    """List the contracts by what market data says of them; one without a symbol goes by its conid."""
-    named: dict[int, dict[str, str]] = {}
-    market = reader.topics["market_data"]
-    for table in reader.tables(recorder, market, conids=None, span=span, columns=["symbol", "extra"]):
-        told = table.filter(table["symbol"].is_valid()).select(["conid", "symbol", "extra"])
-        for conid in table["conid"].unique().to_pylist():
-            named.setdefault(conid, {})
-        for row in told.to_pylist():
-            rare = dict(row["extra"] or ())
-            told_of = {_NAMES[key]: value for key, value in rare.items() if key in _NAMES and value}
-            named[row["conid"]] |= {"symbol": row["symbol"], **told_of}
+    """List the contracts: by what the broker said when it was asked, else by what market data says of them.
+
+    One that has no symbol there goes by its conid.
+    """
+    told = _told(reader, recorder, span)
+    named = _named(reader, recorder, span)
+    for conid, row in told.items():
+        names = {name: str(row[key]) for key, name in _TOLD.items() if row.get(key)}
+        named[conid] = named.get(conid, {}) | names
     return {
         conid: Instrument(
             conid=conid,
+            told=told.get(conid, {}),
             **({"symbol": str(conid), "company": names.get("symbol", str(conid))} | names),
         )
         for conid, names in sorted(named.items())
         if conid
     }
+
+
+def _told(reader: Reader, recorder: str, span: Span) -> dict[int, dict[str, object]]:
+    """Read what `/trsrv/secdef` last said of each contract, by the broker's keys."""
+    topic = reader.topics["contracts"]
+    keys = {column.name: column.key for column in topic.columns}
+    told: dict[int, dict[str, object]] = {}
+    for table in reader.tables(recorder, topic, conids=None, span=span, columns=list(keys)):
+        for row in table.select(["conid", *keys]).to_pylist():
+            told[row["conid"]] = {key: row[name] for name, key in keys.items() if row[name] is not None}
+            if row["strike"] is not None:
+                told[row["conid"]]["strike"] = f"{row['strike']:g}"  # a text at the broker
+    return told
+
+
+def _named(reader: Reader, recorder: str, span: Span) -> dict[int, dict[str, str]]:
+    """Read what market data says of contracts."""
+    named: dict[int, dict[str, str]] = {}
+    market = reader.topics["market_data"]
+    for table in reader.tables(recorder, market, conids=None, span=span, columns=["symbol", "extra"]):
+        rows = table.filter(table["symbol"].is_valid()).select(["conid", "symbol", "extra"])
+        for conid in table["conid"].unique().to_pylist():
+            named.setdefault(conid, {})
+        for row in rows.to_pylist():
+            rare = dict(row["extra"] or ())
+            told_of = {_NAMES[key]: value for key, value in rare.items() if key in _NAMES and value}
+            named[row["conid"]] |= {"symbol": row["symbol"], **told_of}
+    return named

@@ -1,51 +1,52 @@
-"""Recorded frames for a gateway: read ahead in a thread, and cut where something befell the recorded connection."""
+"""Recorded frames for a gateway: read ahead in a thread, and with what happened between them.
+
+What a gateway says of its own accord (`system`, `sts`, `act`, `tic`, echoes) and what has no topic is not given again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
-from typing import Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from recorder.archive.reading import Reader, Span
-from recorder.protocol.envelope import wire_topic
+from recorder.protocol.envelope import read_json
 from recorder.protocol.marks import decode_mark
 from recorder.protocol.segment import CODES, FrameBatch
+from recorder.replay.recorded_run import Columns, columns_of
 
+OWN: Final = frozenset({"system", "act", "sts", "tic", "ech", "ech+hb"})
 _IN: Final = np.array([CODES["in text"], CODES["in binary"]], np.uint8)
 _REST: Final = np.array([CODES["rest text"], CODES["rest binary"]], np.uint8)
-_MARK: Final = np.array([CODES["mark text"], CODES["mark binary"]], np.uint8)
+_ORDERS: Final = b"/iserver/account/orders"
 _STOPPED: Final = "stopped"
 """The reason of a connection that the recorder itself has ended."""
 
 
-class _Envelope(msgspec.Struct):
-    topic: str | None = None
+class Happening(NamedTuple):
+    """What a recording has between the frames that are given, and where: `place` counts all frames.
 
+    The connection ended, but not by the recorder's own doing; the gateway told whether there is a brokerage session;
+    or REST answered with the orders of the day (`answer`).
+    """
 
-_decode_lines = msgspec.json.Decoder(_Envelope).decode_lines
+    place: int
+    what: Literal["disconnected", "lost", "regained", "orders"]
+    answer: bytes = b""
 
 
 class Loaded(NamedTuple):
-    """Frames in memory: of which session, and T of each."""
+    """Frames in memory: of which session, T of each, and of those that a gateway gives again the place and columns."""
 
     session: str
-    batch: FrameBatch
     latest: npt.NDArray[np.int64]
-
-
-class Piece(NamedTuple):
-    """A run of frames cut out: the streams and bytes of those received, and the answers of REST among them."""
-
-    streams: list[str | None]
-    data: list[bytes]
-    places: npt.NDArray[np.int64]  # of the received frames in the batch
-    rest: list[bytes]
+    places: npt.NDArray[np.int64]
+    columns: Columns
+    happenings: Sequence[Happening]
 
 
 class Ahead:
@@ -74,7 +75,55 @@ def loaded(reader: Reader, recorder: str, span: Span) -> Iterator[Loaded]:
         first = 0 if span.start is None else int(np.searchsorted(latest, span.start))
         last = len(latest) if span.end is None else int(np.searchsorted(latest, span.end))
         if first < last:
-            yield Loaded(piece.session, _cut(batch, first, last), latest[first:last])
+            yield load(piece.session, _cut(batch, first, last), latest[first:last])
+
+
+def load(session: str, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> Loaded:
+    """Look through a batch: what of it is given again, and what happened."""
+    received = np.isin(batch.code, _IN)
+    columns = columns_of(batch.offsets, batch.blob, received)
+    places = np.flatnonzero(received)
+    own = [number for number, name in enumerate(columns.names) if not name or name in OWN]
+    mask = ~np.isin(columns.numbers, own)
+    happenings = [*_told(columns, places), *_noted(batch), *_answered(batch)]
+    if not mask.all():
+        columns, places = columns.chosen(mask), places[mask]
+    return Loaded(session, latest, places, columns, sorted(happenings))
+
+
+def authenticated_of(data: bytes) -> bool | None:
+    """Read whether an `sts` frame says that there is a brokerage session; None if it says nothing of it."""
+    content: Any = read_json(data)
+    args = content.get("args") if isinstance(content, dict) else None
+    told = args.get("authenticated") if isinstance(args, dict) else None
+    return told if isinstance(told, bool) else None
+
+
+def _told(columns: Columns, places: npt.NDArray[np.int64]) -> Iterator[Happening]:
+    """Find what the gateway told of the brokerage session."""
+    if "sts" not in columns.names:
+        return
+    numbers = np.flatnonzero(columns.numbers == columns.names.index("sts"))
+    for place, data in zip(places[numbers].tolist(), columns.payloads(numbers), strict=True):
+        told = authenticated_of(data)
+        if told is not None:
+            yield Happening(place, "regained" if told else "lost")
+
+
+def _noted(batch: FrameBatch) -> Iterator[Happening]:
+    """Find where the recorded connection ended, unless the recorder itself had ended it."""
+    for place, data in batch.marks():
+        mark = decode_mark(data)
+        if mark["event"] == "disconnected" and mark.get("reason") != _STOPPED:
+            yield Happening(place, "disconnected")
+
+
+def _answered(batch: FrameBatch) -> Iterator[Happening]:
+    """Find the answers of REST that list orders."""
+    for place in np.flatnonzero(np.isin(batch.code, _REST)).tolist():
+        line, _, body = bytes(batch.blob[batch.offsets[place] : batch.offsets[place + 1]]).partition(b"\n")
+        if _ORDERS in line:
+            yield Happening(place, "orders", body)
 
 
 def _cut(batch: FrameBatch, first: int, last: int) -> FrameBatch:
@@ -86,42 +135,3 @@ def _cut(batch: FrameBatch, first: int, last: int) -> FrameBatch:
         batch.offsets[first : last + 1],
         batch.blob,
     )
-
-
-def take(batch: FrameBatch, first: int, last: int) -> Piece:
-    """Cut frames out of a batch."""
-    code, offsets = batch.code[first:last], batch.offsets
-    places = np.flatnonzero(np.isin(code, _IN)) + first
-    begin = int(offsets[first])
-    blob = bytes(batch.blob[begin : int(offsets[last])])
-    if len(places) == last - first:
-        edges = (offsets[first : last + 1] - begin).tolist()
-        data = [blob[start:end] for start, end in pairwise(edges)]
-        return Piece(topics_of(data), data, places, [])
-    starts, ends = (offsets[places] - begin).tolist(), (offsets[places + 1] - begin).tolist()
-    data = [blob[start:end] for start, end in zip(starts, ends, strict=True)]
-    answers = np.flatnonzero(np.isin(code, _REST)) + first
-    rest = [bytes(batch.blob[offsets[place] : offsets[place + 1]]) for place in answers]
-    return Piece(topics_of(data), data, places, rest)
-
-
-def first_break(batch: FrameBatch, first: int, last: int) -> int | None:
-    """Find where the recorded connection ended among frames, unless the recorder itself had ended it."""
-    for place in (np.flatnonzero(np.isin(batch.code[first:last], _MARK)) + first).tolist():
-        mark = decode_mark(bytes(batch.blob[batch.offsets[place] : batch.offsets[place + 1]]))
-        if mark["event"] == "disconnected" and mark.get("reason") != _STOPPED:
-            return int(place)
-    return None
-
-
-def topics_of(data: Sequence[bytes]) -> list[str | None]:
-    """Find the wire topic of each frame, as `wire_topic` does, all at once where they are plain."""
-    lines = b"\n".join(data)
-    if lines.count(b"\n") == len(data) - 1:
-        try:
-            found = [envelope.topic for envelope in _decode_lines(lines)]
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            found = []
-        if len(found) == len(data):
-            return found
-    return [wire_topic(frame) for frame in data]

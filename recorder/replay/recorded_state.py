@@ -1,21 +1,27 @@
 """What is known at a moment of a recording: the last value of every field, as the broker wrote it.
 
-1. A stream's frames are kept as they are and folded when somebody asks, or when they become many.
+1. Frames are kept as they are and folded when somebody asks, or when they become many.
 2. A field that a frame does not have is unchanged. A stream of which one frame is known gives that frame, to the byte.
 3. Orders have no full frame: the broker sends updates only, and REST has the rows (the broker's document).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import numpy as np
 
 from recorder.protocol.envelope import read_json
 from recorder.protocol.projection import objects_of
+from recorder.replay.recorded_run import Run
+from recorder.replay.recorded_slices import Loaded
 
-_FOLD_AT: Final = 65_536  # frames that are kept unfolded, of all streams
+KEPT: Final = 1 << 24
+"""Bytes of frames that are kept unfolded, of all streams; a state that need not be ready at any moment."""
+KEPT_AT_A_PACE: Final = 1 << 17
+"""The same where frames are due by the clock: to fold them takes less than a millisecond."""
 _LAST: Final = "topic"  # the key that closes a frame
 
 
@@ -37,11 +43,12 @@ _ORDERS: Final = _Rows("args", "orderId", whole=False)
 
 
 class RecordedState:
-    """The state of all streams of one session."""
+    """The state of all streams of one session; `kept` is how many bytes of frames may be unfolded."""
 
     def __init__(self) -> None:
-        self._fresh: dict[str, list[bytes]] = {}
-        self._count = 0
+        self.kept = KEPT
+        self._fresh: list[Run] = []  # not folded yet
+        self._size = 0
         self._values: dict[str, dict[str, msgspec.Raw]] = {}  # market data
         self._only: dict[str, bytes] = {}  # the frame of a stream that has had but one
         self._frames: dict[str, dict[str, Any]] = {}  # other topics: the last frame, with all rows
@@ -51,34 +58,42 @@ class RecordedState:
         """Forget all: another session begins, and with it full frames."""
         self.__init__()  # type: ignore[misc]
 
-    def add(self, streams: Sequence[str], data: Sequence[bytes]) -> None:
-        """Take frames in, the stream of each beside it."""
-        fresh = self._fresh
-        for stream, frame in zip(streams, data, strict=True):
-            if stream in fresh:
-                fresh[stream].append(frame)
-            else:
-                fresh[stream] = [frame]
-        self._count += len(data)
-        if self._count >= _FOLD_AT:
-            self.fold()
+    def take(self, loaded: Loaded, first: int, last: int) -> Run:
+        """Take in what came from one place to another, the last excluded; give the frames of it."""
+        begin, end = np.searchsorted(loaded.places, (first, last)).tolist()
+        at = begin
+        for happening in loaded.happenings:
+            if happening.what == "orders" and first <= happening.place < last:
+                before = int(np.searchsorted(loaded.places, happening.place))
+                self.add(Run(loaded.columns, at, before))
+                self._add_orders(happening.answer)
+                at = before
+        self.add(Run(loaded.columns, at, end))
+        return Run(loaded.columns, begin, end)
 
-    def add_orders(self, body: bytes) -> None:
-        """Take in an answer of REST `/iserver/account/orders`."""
-        self._fold_stream("sor")
-        answer = read_json(body)
-        if isinstance(answer, dict):
-            _merge(self._orders, answer.get("orders"), _ORDERS)
+    def add(self, run: Run) -> None:
+        """Take frames in."""
+        if not len(run):
+            return
+        before = self._fresh[-1] if self._fresh else None
+        if before is not None and before.columns is run.columns and before.last == run.first:
+            self._fresh[-1] = Run(run.columns, before.first, run.last)
+        else:
+            self._fresh.append(run)
+        self._size += run.size
+        if self._size >= self.kept:
+            self.fold()
 
     def fold(self) -> None:
         """Fold all that is kept unfolded."""
-        for stream in list(self._fresh):
-            self._fold_stream(stream)
-        self._count = 0
+        fresh, self._fresh, self._size = self._fresh, [], 0
+        for run in fresh:
+            for stream, frames in run.telling().items():
+                self._fold_stream(stream, frames)
 
     def snapshot(self, stream: str) -> bytes | None:
         """Give a full frame of a stream; None if nothing is known of it, and for orders."""
-        self._fold_stream(stream)
+        self.fold()
         if stream in self._only:
             return self._only[stream]
         values = self._values.get(stream)
@@ -89,13 +104,17 @@ class RecordedState:
 
     def orders(self) -> list[dict[str, Any]]:
         """Give the rows of the orders known, as they are now."""
-        self._fold_stream("sor")
+        self.fold()
         return list(self._orders.values())
 
-    def _fold_stream(self, stream: str) -> None:
-        frames = self._fresh.pop(stream, None)
-        if frames is None:
-            return
+    def _add_orders(self, body: bytes) -> None:
+        """Take in an answer of REST `/iserver/account/orders`."""
+        self.fold()
+        answer = read_json(body)
+        if isinstance(answer, dict):
+            _merge(self._orders, answer.get("orders"), _ORDERS)
+
+    def _fold_stream(self, stream: str, frames: list[bytes]) -> None:
         prefix = stream.partition("+")[0]
         if prefix == "smd":
             self._fold_values(stream, frames)

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
-import msgspec
 from aiohttp import web
 
-from recorder.protocol.server_frames import SERVER
-from recorder.replay.feed import Instrument
-
-if TYPE_CHECKING:
-    from recorder.replay.gateway import Gateway
+from recorder.protocol.server_frames import SERVER, Identity
+from recorder.replay.hub import Hub
+from recorder.replay.rest_body import answer, read_object
 
 _SSO_EXPIRES_MS: Final = 412_345
 _MAC: Final = "00:00:00:00:00:00"
@@ -26,6 +23,18 @@ _FAILURES: Final[Mapping[int, str]] = {429: "Too Many Requests", 500: "Internal 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
+class Served(Protocol):
+    """What the REST side needs of the gateway that it belongs to."""
+
+    hub: Hub
+    identity: Identity
+    authenticated: bool
+    competing: bool
+
+    def turn(self, *, authenticated: bool, competing: bool = False) -> None:
+        """Lose or regain the brokerage session and tell the clients."""
+
+
 class Rest:
     """The REST calls of one gateway and what they remember: whether accounts and orders were asked for.
 
@@ -33,7 +42,7 @@ class Rest:
     answer takes.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Served) -> None:
         self.failing: int | None = None
         self.delay_s = 0.0
         self._gateway = gateway
@@ -48,7 +57,6 @@ class Rest:
         both: Mapping[str, _Handler] = {
             "/tickle": self.tickle,
             "/iserver/auth/status": self.auth_status,
-            "/iserver/secdef/search": self.search,
             "/logout": self.logout,
         }
         for path, handler in both.items():
@@ -61,10 +69,6 @@ class Rest:
             "/iserver/accounts": self.accounts,
             "/portfolio/accounts": self.portfolio_accounts,
             "/iserver/account/orders": self.orders,
-            "/trsrv/stocks": self.stocks,
-            "/trsrv/secdef": self.secdef,
-            "/iserver/secdef/info": self.secdef_info,
-            "/iserver/contract/{conid}/info": self.contract_info,
             "/iserver/marketdata/unsubscribeall": self.unsubscribe_all,
         }
         for path, handler in gets.items():
@@ -74,7 +78,7 @@ class Rest:
     async def tickle(self, _request: web.Request) -> web.Response:
         """Keep the session alive; tell its token."""
         identity = self._gateway.identity
-        answer = _json(
+        told = answer(
             {
                 "session": identity.session,
                 "ssoExpires": _SSO_EXPIRES_MS,
@@ -84,24 +88,24 @@ class Rest:
                 "iserver": {"authStatus": self._auth()},
             }
         )
-        answer.set_cookie("x-sess-uuid", f"0.{identity.user_id:x}.0", httponly=True)
-        return answer
+        told.set_cookie("x-sess-uuid", f"0.{identity.user_id:x}.0", httponly=True)
+        return told
 
     async def auth_status(self, _request: web.Request) -> web.Response:
         """Tell the state of the brokerage session."""
-        return _json(self._auth())
+        return answer(self._auth())
 
     async def ssodh_init(self, request: web.Request) -> web.Response:
         """Begin a brokerage session if there is none; one that another program has is taken only with `compete`."""
         gateway = self._gateway
-        if not gateway.authenticated and (not gateway.competing or (await _body(request)).get("compete") is True):
+        if not gateway.authenticated and (not gateway.competing or (await read_object(request)).get("compete") is True):
             gateway.turn(authenticated=True)
-        return _json(self._auth())
+        return answer(self._auth())
 
     async def validate(self, request: web.Request) -> web.Response:
         """Confirm the login."""
         identity, now_ms = self._gateway.identity, self._gateway.hub.clock() // 1_000
-        return _json(
+        return answer(
             {
                 "USER_ID": identity.user_id,
                 "USER_NAME": identity.username,
@@ -123,7 +127,7 @@ class Rest:
         """List the accounts; orders can be asked for from now on."""
         self._accounts_asked = True
         accounts, identity = list(self._gateway.hub.feed.accounts), self._gateway.identity
-        return _json(
+        return answer(
             {
                 "accounts": accounts,
                 "acctProps": {account: {"hasChildAccounts": False, "supportsFractions": True} for account in accounts},
@@ -138,7 +142,7 @@ class Rest:
 
     async def portfolio_accounts(self, _request: web.Request) -> web.Response:
         """List the accounts with what belongs to each."""
-        return _json(
+        return answer(
             [
                 {"id": account, "accountId": account, "accountTitle": "", "displayName": account, "currency": "USD",
                  "type": "DEMO", "tradingType": "STKNOPT", "desc": account}
@@ -153,106 +157,32 @@ class Rest:
         that very answer is empty (the broker's document and clients).
         """
         if not self._accounts_asked:
-            return _json({"error": "Please query /accounts first"}, status=500)
+            return answer({"error": "Please query /accounts first"}, status=500)
         primed, self._orders_asked = self._orders_asked, True
         if not primed or request.query.get("force", "").lower() == "true":
-            return _json({"orders": [], "snapshot": primed})
-        return _json({"orders": self._gateway.hub.feed.orders(self._gateway.hub.clock()), "snapshot": True})
-
-    async def stocks(self, request: web.Request) -> web.Response:
-        """Find stocks by symbol, several with commas."""
-        found: dict[str, object] = {}
-        for symbol in request.query.get("symbols", "").split(","):
-            stocks = [one for one in self._all_by_symbol(symbol) if one.security_type == "STK"]
-            if not stocks:
-                continue
-            found[symbol.strip().upper()] = [
-                {
-                    "name": one.company, "chineseName": None, "assetClass": "STK",
-                    "contracts": [{"conid": one.conid, "exchange": _exchange(one), "isUS": True}],
-                }
-                for one in stocks
-            ]  # fmt: skip
-        return _json(found)
-
-    async def secdef(self, request: web.Request) -> web.Response:
-        """Tell about contracts, several with commas; one that is not known is left out."""
-        found = [self._by_conid(conid) for conid in request.query.get("conids", "").split(",")]
-        rows = [
-            {
-                "conid": one.conid, "currency": "USD", "time": 1, "chineseName": None,
-                "allExchanges": "SMART,NYSE,NASDAQ",
-                "listingExchange": _exchange(one), "countryCode": "US", "name": one.company,
-                "assetClass": one.security_type, "expiry": None, "lastTradingDay": None, "group": None,
-                "putOrCall": None, "sector": None, "sectorGroup": None, "strike": "0", "ticker": one.symbol,
-                "undConid": 0, "multiplier": 0.0, "type": "COMMON" if one.security_type == "STK" else None,
-                "hasOptions": False, "fullName": one.symbol, "isUS": True,
-            }
-            for one in found
-            if one is not None
-        ]  # fmt: skip
-        return _json({"secdef": rows})
-
-    async def search(self, request: web.Request) -> web.Response:
-        """Find contracts by symbol; the conid is a text here (seen by clients)."""
-        body = await _body(request)
-        symbol = str(body.get("symbol", request.query.get("symbol", "")))
-        one = self._by_symbol(symbol)
-        if one is None:
-            return _json({"error": "No symbol found"}, status=400)
-        exchange = one.listing_exchange.partition(".")[0]
-        row = {
-            "conid": str(one.conid), "companyHeader": f"{one.company} - {exchange}", "companyName": one.company,
-            "symbol": one.symbol, "description": exchange, "restricted": None,
-            "sections": [{"secType": one.security_type}],
-        }  # fmt: skip
-        return _json([row])
-
-    async def secdef_info(self, request: web.Request) -> web.Response:
-        """Tell about a contract."""
-        one = self._by_conid(request.query.get("conid", ""))
-        if one is None:
-            return _json({"error": "no contracts retrieved", "statusCode": 500}, status=500)
-        row = {
-            "conid": one.conid, "symbol": one.symbol, "secType": one.security_type, "exchange": "SMART",
-            "listingExchange": one.listing_exchange, "right": "?", "strike": 0.0, "currency": "USD",
-            "validExchanges": "SMART,NYSE,NASDAQ",
-        }  # fmt: skip
-        return _json([row])
-
-    async def contract_info(self, request: web.Request) -> web.Response:
-        """Tell about a contract, in the other call's words."""
-        one = self._by_conid(request.match_info["conid"])
-        if one is None:
-            return _json({"error": "Contract not found", "statusCode": 500}, status=500)
-        return _json(
-            {
-                "con_id": one.conid, "symbol": one.symbol, "local_symbol": one.symbol, "company_name": one.company,
-                "instrument_type": one.security_type, "currency": "USD", "exchange": one.listing_exchange,
-                "valid_exchanges": "SMART,NYSE,NASDAQ", "text": one.company, "r_t_h": True, "multiplier": None,
-            }
-        )  # fmt: skip
+            return answer({"orders": [], "snapshot": primed})
+        return answer({"orders": self._gateway.hub.feed.orders(self._gateway.hub.clock()), "snapshot": True})
 
     async def unsubscribe(self, request: web.Request) -> web.Response:
         """End the market data of one contract."""
-        conid = (await _body(request)).get("conid")
+        conid = (await read_object(request)).get("conid")
         self._gateway.hub.end_streams(f"smd+{conid}")
-        return _json({"success": True})
+        return answer({"success": True})
 
     async def unsubscribe_all(self, _request: web.Request) -> web.Response:
         """End all market data."""
         self._gateway.hub.end_streams("smd+")
-        return _json({"unsubscribed": True})
+        return answer({"unsubscribed": True})
 
     async def logout(self, _request: web.Request) -> web.Response:
         """End the brokerage session."""
         self._gateway.turn(authenticated=False)
         self._accounts_asked = self._orders_asked = False
-        return _json({"status": True})
+        return answer({"status": True})
 
     async def not_found(self, _request: web.Request) -> web.Response:
         """Answer what is not served here."""
-        return _json({"error": "Not Found", "statusCode": 404}, status=404)
+        return answer({"error": "Not Found", "statusCode": 404}, status=404)
 
     def _auth(self) -> Mapping[str, object]:
         authenticated = self._gateway.authenticated
@@ -274,32 +204,5 @@ class Rest:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self.failing is not None:
-            return _json({"error": _FAILURES[self.failing], "statusCode": self.failing}, status=self.failing)
+            return answer({"error": _FAILURES[self.failing], "statusCode": self.failing}, status=self.failing)
         return await handler(request)
-
-    def _by_conid(self, conid: str) -> Instrument | None:
-        return self._gateway.hub.feed.instruments.get(int(conid)) if conid.isdecimal() else None
-
-    def _by_symbol(self, symbol: str) -> Instrument | None:
-        return next(iter(self._all_by_symbol(symbol)), None)
-
-    def _all_by_symbol(self, symbol: str) -> list[Instrument]:
-        wanted = symbol.strip().upper()
-        return [one for one in self._gateway.hub.feed.instruments.values() if one.symbol == wanted]
-
-
-def _exchange(one: Instrument) -> str:
-    return one.listing_exchange.partition(".")[0]
-
-
-async def _body(request: web.Request) -> Mapping[str, object]:
-    """Read a request's JSON object; what is none counts as empty."""
-    try:
-        body = msgspec.json.decode(await request.read())
-    except msgspec.DecodeError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-def _json(content: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")

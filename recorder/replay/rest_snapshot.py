@@ -10,6 +10,7 @@ from aiohttp import web
 
 from recorder.protocol.projection import allowed_keys, narrowed
 from recorder.replay.feed import Feed
+from recorder.replay.rest_body import answer
 
 _MOST_CONIDS: Final = 100
 _MOST_FIELDS: Final = 50
@@ -34,12 +35,12 @@ class Snapshots:
         conids = [text for text in request.query.get("conids", "").split(",") if text]
         fields = [text for text in request.query.get("fields", "").split(",") if text]
         if not conids or len(conids) > _MOST_CONIDS or len(fields) > _MOST_FIELDS:
-            return _json({"error": "Bad Request", "statusCode": 400}, status=400)
-        return _json([self._row(conid, fields) for conid in conids])
+            return answer({"error": "Bad Request", "statusCode": 400}, status=400)
+        return answer([self._row(conid, fields) for conid in conids])
 
     async def reauthenticate(self, _request: web.Request) -> web.Response:
         """Say that it was triggered, as the broker does; there is nothing to be done."""
-        return _json({"message": "triggered"})
+        return answer({"message": "triggered"})
 
     def _row(self, conid: str, fields: list[str]) -> dict[str, Any]:
         number = conid.partition("@")[0]
@@ -53,7 +54,3 @@ class Snapshots:
         values: dict[str, Any] = msgspec.json.decode(part)
         values.pop("topic", None)
         return row | values
-
-
-def _json(content: object, *, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(content), status=status, content_type="application/json")

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from recorder.protocol.digest import ContentDigest
-from recorder.protocol.masking import mask_tic
-from recorder.protocol.topics import load_topics
-
-UNCLAIMED: Final = "unclaimed"  # frames that no topic file claims: `waiting for session`, errors without a topic
+from recorder.replay.batch import Batch, Listed
 
 
 class Counted(NamedTuple):
@@ -29,34 +25,17 @@ class Tally:
 
     def add(self, stream: str | None, data: bytes) -> None:
         """Take the next frame in; `stream` is its wire topic."""
-        topic = topic_of((stream or "").partition("+")[0])
-        digest = self._digests.get(topic)
-        if digest is None:
-            digest = self._digests[topic] = ContentDigest(topic)
-        digest.add(mask_tic(data) if stream == "tic" else data)
-        self.frames += 1
+        self.take(Listed([stream or ""], [data]))
 
-    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
-        """Take the next frames in, the stream of each beside it: by topics, which is what digests are of."""
-        named = {stream: topic_of((stream or "").partition("+")[0]) for stream in set(streams)}
-        topics = set(named.values())
-        if "tic" in named:
-            pairs = zip(streams, frames, strict=True)
-            frames = [mask_tic(data) if stream == "tic" else data for stream, data in pairs]
-        for topic in topics:
-            of_topic = frames
-            if len(topics) > 1:
-                of_topic = [data for stream, data in zip(streams, frames, strict=True) if named[stream] == topic]
-            self._digests.setdefault(topic, ContentDigest(topic)).extend(of_topic)
-        self.frames += len(frames)
+    def take(self, batch: Batch) -> None:
+        """Take the next frames in: by topics, which is what digests are of."""
+        for topic, frames, lengths, payloads in batch.of_topics:
+            digest = self._digests.get(topic)
+            if digest is None:
+                digest = self._digests[topic] = ContentDigest(topic)
+            digest.extend_joined(frames, lengths, payloads)
+        self.frames += len(batch)
 
     def totals(self) -> Mapping[str, Counted]:
         """Give count and digest of each topic, by name."""
         return {name: Counted(one.count, one.hexdigest()) for name, one in sorted(self._digests.items())}
-
-
-@cache
-def topic_of(prefix: str) -> str:
-    """Name the topic of a wire prefix."""
-    topic = load_topics().claiming(prefix)
-    return topic.name if topic else UNCLAIMED

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from recorder.protocol.masking import mask_tic
+from recorder.replay.batch import Batch, Listed
 from recorder.replay.tally import Counted, Tally
 
 BLOCK: Final = 32_768
@@ -36,19 +37,15 @@ class Trail(Tally):
         self._starts: deque[tuple[int, Mapping[str, Counted]]] = deque([(0, {})], maxlen=2)
         self._last: deque[bytes] = deque()
 
-    def add(self, stream: str | None, data: bytes) -> None:
-        """Take the next frame in."""
-        super().add(stream, data)
-        self._last.append(short_digest(mask_tic(data) if stream == "tic" else data))
-        if self.frames % BLOCK == 0:
-            self._starts.append((self.frames, self.totals()))
-            while len(self._last) > self.frames - self._starts[0][0]:
-                self._last.popleft()
-
-    def extend(self, streams: Sequence[str | None], frames: Sequence[bytes]) -> None:
+    def take(self, batch: Batch) -> None:
         """Take the next frames in, one by one: blocks begin where they do."""
-        for stream, data in zip(streams, frames, strict=True):
-            self.add(stream, data)
+        for stream, data in batch:
+            super().take(Listed([stream], [data]))
+            self._last.append(short_digest(mask_tic(data) if stream == "tic" else data))
+            if self.frames % BLOCK == 0:
+                self._starts.append((self.frames, self.totals()))
+                while len(self._last) > self.frames - self._starts[0][0]:
+                    self._last.popleft()
 
     def shown(self) -> Shown:
         """Give what the trail shows now."""

@@ -1,0 +1,236 @@
+"""What a served recording costs, and what a client can take: a server and a client, each in a process of its own.
+
+Two clients: an ordinary `websockets` client, and a bare one that reads bytes and counts frames without decoding them.
+Two servers: the gateway, and a bare one that has its frames in blocks before the client comes and only writes them, at
+once or one by one at a pace. What the ordinary client does with the bare server is as fast as it can be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import multiprocessing as mp
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from load_server import framed, frames
+from websockets.asyncio.client import connect
+
+from recorder.archive.layout import open_layout
+from recorder.archive.reading import Reader, Span
+from recorder.protocol.server_session import Rules
+from recorder.protocol.topics import load_topics
+from recorder.replay.archive_feed import ArchiveFeed
+from recorder.replay.gateway import serve
+from recorder.replay.recorded_contents import contents_of
+
+BLOCK = 1 << 17
+WELCOME = 3  # `system`, `act` and `sts` come before anything that was asked for
+GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
+
+
+class Address(NamedTuple):
+    """Where a server is, and what has to be said to it."""
+
+    port: int
+    token: str = ""
+    streams: tuple[str, ...] = ()
+
+
+class Took(NamedTuple):
+    """What a client saw: messages a second, and when each came (nanoseconds; of paced ones only)."""
+
+    rate: float
+    arrivals: list[int]
+
+
+def ordinary(address: Address, count: int, *, paced: bool) -> Took:
+    """Be an ordinary client."""
+    return asyncio.run(_ordinary(address, count, paced=paced))
+
+
+async def _ordinary(address: Address, count: int, *, paced: bool) -> Took:
+    async with connect(
+        f"ws://127.0.0.1:{address.port}/v1/api/ws",
+        additional_headers={"Cookie": f"api={address.token}"},
+        proxy=None,
+        compression=None,
+        max_size=None,
+        max_queue=None,
+    ) as client:
+        for _ in range(WELCOME if address.streams else 0):
+            await client.recv()
+        for stream in address.streams:
+            await client.send(f"{stream}+{{}}")
+        await client.recv(decode=False)
+        begin, arrivals, seen = time.perf_counter(), [time.time_ns()], 1
+        while seen < count:
+            await client.recv(decode=False)
+            seen += 1
+            if paced:
+                arrivals.append(time.time_ns())
+        return Took(count / (time.perf_counter() - begin), arrivals)
+
+
+def bare(address: Address, count: int, *, paced: bool) -> Took:  # noqa: ARG001  it takes what comes
+    """Be a client that only counts frames."""
+    with socket.create_connection(("127.0.0.1", address.port)) as client:
+        key = base64.b64encode(bytes(16)).decode()
+        client.sendall(
+            f"GET /v1/api/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nCookie: api={address.token}\r\n\r\n".encode()
+        )
+        rest = b""
+        while b"\r\n\r\n" not in rest:
+            rest += client.recv(1 << 16)
+        rest = rest.partition(b"\r\n\r\n")[2]
+        for _ in range(WELCOME if address.streams else 0):
+            while not (found := _whole(rest)):
+                rest += client.recv(1 << 16)
+            rest = rest[found[0] :]
+        for stream in address.streams:
+            text = f"{stream}+{{}}".encode()
+            client.sendall(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
+        seen, begin = 0, 0.0
+        while seen < count:
+            ends = _whole(rest)
+            seen += len(ends)
+            begin = begin or (time.perf_counter() if seen else 0.0)
+            rest = (rest[ends[-1] :] if ends else rest) + (client.recv(1 << 20) if seen < count else b"")
+        return Took(count / (time.perf_counter() - begin), [])
+
+
+def _whole(data: bytes) -> list[int]:
+    """Find where each whole frame ends."""
+    ends, place, size = [], 0, len(data)
+    while place + 4 <= size:
+        length = data[place + 1]
+        place += 2 + length if length < 126 else 4 + (data[place + 2] << 8 | data[place + 3])
+        if place > size:
+            break
+        ends.append(place)
+    return ends
+
+
+def gateway(told: Connection, root: Path, speed: float | None) -> None:
+    """Serve a recording; tell where, and the processor time that it took from the first frame on."""
+    sys.setswitchinterval(0.0005)  # as the command does
+
+    async def run() -> None:
+        reader = Reader(open_layout(root), load_topics())
+        feed = ArchiveFeed(reader, contents_of(reader, span=Span()), speed=speed)
+        try:
+            async with serve(feed, rules=Rules(ready_after=20_000, expire_after=None)) as served:
+                told.send(
+                    Address(served.port, served.identity.session, tuple(f"smd+{one}" for one in feed.instruments))
+                )
+                while not feed.clock.running:
+                    await asyncio.sleep(0.01)
+                begin = time.process_time()
+                while not feed.ended:
+                    await asyncio.sleep(0.05)
+                told.send(time.process_time() - begin)
+                await asyncio.to_thread(told.recv)
+        finally:
+            feed.close()
+
+    asyncio.run(run())
+
+
+def blocks(told: Connection, count: int, rate: float | None) -> None:
+    """Write frames that are there already: in blocks, or one by one at a rate."""
+    made = [framed(payload) for payload in frames(min(count, 100_000))]
+    every = [made[number % len(made)] for number in range(count)]
+    size = max(1, BLOCK // (sum(map(len, made)) // len(made)))
+    ready = every if rate else [b"".join(every[first : first + size]) for first in range(0, count, size)]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        told.send(Address(listening.getsockname()[1]))
+        client, _ = listening.accept()
+        with client:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            asked = b""
+            while b"\r\n\r\n" not in asked:
+                asked += client.recv(1 << 16)
+            (key,) = (line[19:] for line in asked.split(b"\r\n") if line.lower().startswith(b"sec-websocket-key: "))
+            accept = base64.b64encode(hashlib.sha1(key + GUID, usedforsecurity=False).digest())
+            client.sendall(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
+            )
+            begin, used = time.perf_counter(), time.process_time()
+            for number, block in enumerate(ready):
+                if rate and (wait := begin + number / rate - time.perf_counter()) > 0:
+                    time.sleep(wait)
+                client.sendall(block)
+            told.send(time.process_time() - used)
+            told.recv()
+
+
+@contextmanager
+def _process(what: Callable[..., None], *arguments: Any) -> Iterator[Connection]:
+    ours, theirs = mp.Pipe()
+    process = mp.get_context("spawn").Process(target=what, args=(theirs, *arguments))
+    process.start()
+    try:
+        yield ours
+    finally:
+        process.join()
+
+
+def _client(told: Connection, of: Callable[..., Took], address: Address, count: int, paced: bool) -> None:  # noqa: FBT001
+    told.send(of(address, count, paced=paced))
+
+
+def run(server: Callable[..., None], arguments: tuple[Any, ...], client: Callable[..., Took], count: int,
+        *, paced: bool = False) -> tuple[Took, float]:  # fmt: skip
+    """Let a client take what a server gives; give what it saw, and the server's processor time in microseconds each."""
+    with _process(server, *arguments) as served:
+        with _process(_client, client, served.recv(), count, paced) as asked:
+            took = asked.recv()
+        used = served.recv()
+        served.send("that is all")
+    return took, used / count * 1e6
+
+
+def compare_rates(root: Path, count: int, *, rounds: int = 3) -> None:
+    """Print the best of some rounds of each server with each client, in turn."""
+    kinds: list[tuple[str, Callable[..., None], tuple[Any, ...], Callable[..., Took]]] = [
+        ("served at full speed to one websockets client", gateway, (root, None), ordinary),
+        ("  the same client, written to in blocks (its ceiling)", blocks, (count, None), ordinary),
+        ("  served to a client that counts without decoding", gateway, (root, None), bare),
+    ]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for _ in range(rounds):
+        for name, server, arguments, client in kinds:
+            took, used = run(server, arguments, client, count)
+            found.setdefault(name, []).append((took.rate, used))
+    for name, rows in found.items():
+        rate, used = max(rate for rate, _ in rows), min(used for _, used in rows)
+        print(f"{name:<56} {rate:>12,.0f} /s   server {used:.2f} us of processor each")
+
+
+def compare_pace(root: Path, count: int, rate: int) -> None:
+    """Print the error of each arrival's distance to the one before, of the gateway and of a bare sender."""
+    kinds: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
+        ("served", gateway, (root, 1.0)),
+        ("a bare paced sender", blocks, (count, rate)),
+    ]
+    for name, server, arguments in kinds:
+        took, _ = run(server, arguments, ordinary, count, paced=True)
+        times = np.array(took.arrivals[rate:]) / 1e3  # the first second warms up
+        error = np.abs(np.diff(times) - 1e6 / rate)
+        drift = (times[-1] - times[0]) - (len(times) - 1) * 1e6 / rate
+        p50, p99, p999 = np.percentile(error, [50, 99, 99.9])
+        print(
+            f"paced at {rate:,}/s, {name}: inter-arrival error p50 {p50:.0f} us, p99 {p99:.0f} us, "
+            f"p99.9 {p999:.0f} us; "
+            f"drift {drift:.0f} us in {len(times) / rate:.0f} s"
+        )
