@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from recorder.archive.chunks import chunks
 from recorder.archive.commit import damage
 from recorder.errors import Damaged
 
@@ -67,11 +68,10 @@ def texts_of(schema: pa.Schema) -> list[str]:
 
 def valued_columns(file: pq.ParquetFile, number: int) -> list[str]:
     """Name the columns of a row group that have any value, by its metadata."""
-    group, names = file.metadata.row_group(number), dict[str, None]()
-    for place in range(group.num_columns):
-        column = group.column(place)
-        odd = column.physical_type != file.schema.column(place).physical_type
-        said = None if odd else column.statistics  # to ask for those of an odd one would end the process
-        if said is None or not said.has_null_count or said.null_count != column.num_values:
-            names[column.path_in_schema.partition(".")[0]] = None
-    return list(names)
+    empty: set[str] = set()
+    for chunk in chunks(file, number):
+        said = chunk.statistics
+        if said is not None and said.has_null_count and said.null_count == chunk.num_values:
+            empty.add(chunk.path_in_schema)
+    paths = [file.schema.column(place).path for place in range(len(file.schema.names))]
+    return list(dict.fromkeys(path.partition(".")[0] for path in paths if path not in empty))
