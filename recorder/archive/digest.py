@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,7 +28,15 @@ class TableDigest:
 
     def update(self, table: pa.Table) -> None:
         """Take the next rows in."""
-        update_all((self,), table)
+        self.take(lay_out_table(table), table.num_rows)
+
+    def take(self, laid_out: Mapping[str, Sequence[Content]], rows: int) -> None:
+        """Take the next rows in, as `lay_out_table` gives them."""
+        for name, contents in laid_out.items():
+            running = self.column(name)
+            for content in contents:
+                running.update(content)
+        self.rows += rows
 
     def column(self, name: str) -> _ColumnDigest:
         """Give the running digest of a column, up to the rows so far."""
@@ -56,16 +64,9 @@ class TableDigest:
 
 def update_all(digests: Sequence[TableDigest], table: pa.Table) -> None:
     """Take the next rows into several digests; what is hashed is laid out once."""
-    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
-        if column.null_count == table.num_rows:
-            continue
-        running = [digest.column(name) for digest in digests]
-        for chunk in column.chunks:
-            content = lay_out(chunk)
-            for one in running:
-                one.update(content)
+    laid_out = lay_out_table(table)
     for digest in digests:
-        digest.rows += table.num_rows
+        digest.take(laid_out, table.num_rows)
 
 
 class Content(NamedTuple):
@@ -125,6 +126,16 @@ class _ColumnDigest:
         for entries in self._entries or ():
             whole.update(entries.hexdigest().encode())
         return whole.hexdigest()
+
+
+def lay_out_table(table: pa.Table) -> dict[str, list[Content]]:
+    """Lay out what is hashed of a table: the chunks of each column that has any value."""
+    columns = zip(table.column_names, table.itercolumns(), strict=True)
+    return {
+        name: [lay_out(chunk) for chunk in column.chunks]
+        for name, column in columns
+        if column.null_count != table.num_rows
+    }
 
 
 def lay_out(array: pa.Array) -> Content:

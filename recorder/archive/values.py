@@ -20,7 +20,7 @@ from recorder.errors import Damaged
 
 SMALL: Final = 16_384
 """Rows of a part that is read at once."""
-_WHOLE: Final = 1 << 20  # bytes of a file that is read at once: each column has a place of its own in it
+_WHOLE: Final = 1 << 20  # bytes
 
 
 class ValueReader:
@@ -40,8 +40,7 @@ class ValueReader:
     def open(self, path: Path) -> pq.ParquetFile:
         """Open a part, to be read with page checksums; `Damaged` if it has another schema than the first."""
         with damage(path):
-            source = pa.BufferReader(path.read_bytes()) if path.stat().st_size <= _WHOLE else path
-            file = pq.ParquetFile(source, page_checksum_verification=True, read_dictionary=self._texts)
+            file = pq.ParquetFile(open_source(path), page_checksum_verification=True, read_dictionary=self._texts)
             stored = file.schema
             if self._stored is None or not stored.equals(self._stored):
                 if not file.schema_arrow.equals(self.schema):
@@ -76,6 +75,11 @@ class ValueReader:
             joined.column(field.name) if field.name in present else pa.nulls(count, field.type) for field in self.schema
         ]
         return pa.Table.from_arrays(columns, schema=self.schema)
+
+
+def open_source(path: Path) -> pa.NativeFile:
+    """Open a file; one that is not large is read at once, as each of its columns has a place of its own in it."""
+    return pa.BufferReader(path.read_bytes()) if path.stat().st_size <= _WHOLE else pa.OSFile(str(path))
 
 
 def is_small(file: pq.ParquetFile) -> bool:
