@@ -146,6 +146,17 @@ def raise_failure(failure: DiskError) -> None:
     raise failure
 
 
+def miscount_levels(path: Path) -> None:
+    """Flip the bit of a part's footer that makes it count repetition levels of a column that has none.
+
+    pyarrow ends the process when it is asked for the metadata of such a column.
+    """
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    content[content.index(b"\x06\x19\x26", footer)] ^= 0x20  # thrift: an empty list, then one of two integers
+    path.write_bytes(content)
+
+
 def cut(path: Path, count: int) -> None:
     """Take bytes off a file's end."""
     os.truncate(path, path.stat().st_size - count)

@@ -26,6 +26,7 @@ from conftest import (
     environment,
     frames_of,
     maintaining,
+    miscount_levels,
     order,
     quotes,
     write_session,
@@ -290,6 +291,7 @@ DAMAGE: dict[str, tuple[str, Damage]] = {
     "a missing part": (f"market_data/date={DATE}/conid={IBM}", Path.unlink),
     "no part at all": (f"orders/date={DATE}/conid={IBM}", lambda path: shutil.rmtree(path.parent)),
     "an unreadable part": (f"market_data/date={DATE}/conid={IBM}", lambda path: path.write_bytes(b"PAR1")),
+    "a footer that contradicts itself": (f"market_data/date={DATE}/conid={IBM}", miscount_levels),
     "an unreadable frames part": (f"frames/date={DATE}", lambda path: path.write_bytes(b"PAR1")),
 }
 

@@ -14,9 +14,11 @@ import pytest
 from conftest import AAPL, DAY, IBM, NOON, Given, archive, commits, maintaining, order, quote, quotes, write_session
 
 from recorder.archive import rebuild as module
+from recorder.archive import spill
 from recorder.archive.archive_digest import archive_digest
 from recorder.archive.archiver import Archiver
 from recorder.archive.layout import Layout, make_layout, open_layout
+from recorder.archive.parts import RowWriter
 from recorder.archive.reading import Reader, Span
 from recorder.archive.rebuild import Rebuilt, rebuild
 from recorder.archive.replacement import replace_date
@@ -183,6 +185,34 @@ def failing(layout: Layout, topics: Topics, number: int, *, exchange: bool) -> i
         except OSError:
             assert left <= 0
     return left
+
+
+def test_rows_that_memory_does_not_hold_are_the_same_rows(
+    made: Layout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They wait in runs on disk, of which nothing is left; however many contracts there are, few files are open."""
+    other = open_layout(shutil.copytree(made.root, tmp_path / "other"))
+    contracts = [quotes(2, start=NOON + DAY + 10 * conid, conid=conid) for conid in range(1, 60)]
+    for layout in (made, other):
+        write_session(layout, [given for two in contracts for given in two], session="20261121T130000cccc")
+        flush(layout, TOPICS)
+    run(other, TOPICS)
+    monkeypatch.setattr(spill, "MOST", 1)
+    opened: list[int] = []
+    written = RowWriter.finish
+
+    def counted(self: RowWriter, metadata: dict[str, str]) -> None:
+        opened.append(sum(entry.is_file() for entry in Path("/proc/self/fd").iterdir()))
+        written(self, metadata)
+
+    monkeypatch.setattr(RowWriter, "finish", counted)
+    run(made, TOPICS)
+
+    assert len(opened) > 59
+    assert max(opened) - min(opened) < 20
+    assert digest(other, TOPICS) == digest(made, TOPICS)
+    assert [] == problems(made, TOPICS)
+    assert [] == [path for path in (made.root / ".tmp").rglob("*") if path.is_file()]
 
 
 def test_orders_keep_their_contracts_over_segments_and_dates(layout: Layout) -> None:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import AAPL, DAY, IBM, NOON, SESSION, Given, archive, order, quote, quotes, write_session
+from conftest import AAPL, DAY, IBM, NOON, SESSION, Given, archive, miscount_levels, order, quote, quotes, write_session
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -197,6 +197,18 @@ def test_damage_that_the_state_depends_on_is_an_error(layout: Layout) -> None:
     assert part == caught.value.path
     with pytest.raises(Damaged, match="it holds 0 rows"):
         recorder.open(layout.root).state("market_data", at="2026-11-21")
+
+
+def test_a_footer_that_contradicts_itself_is_an_error(layout: Layout) -> None:
+    """Where to ask pyarrow for its statistics would end the process."""
+    write_session(layout, quotes(50))
+    archive(layout)
+    (part,) = (layout.root / "market_data").rglob("*.parquet")
+    miscount_levels(part)
+    with pytest.raises(Damaged) as caught:
+        recorder.open(layout.root).state("market_data", at="2026-11-21")
+
+    assert part == caught.value.path
 
 
 def test_the_life_of_an_order_is_a_table(layout: Layout) -> None:

@@ -9,19 +9,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import SESSION
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.archive import merge as merging
-from recorder.archive import parts
+from recorder.archive import parts, values
+from recorder.archive.commit import Commit, PartitionInfo
 from recorder.archive.digest import TableDigest, table_digest
+from recorder.archive.layout import PartName
 from recorder.archive.merge import Merge
 from recorder.archive.parts import RowWriter
-from recorder.archive.values import ValueReader
+from recorder.archive.shares import share_digests
+from recorder.errors import Damaged
 
+KEY: Final = "market_data/date=2026-11-20/conid=7"
 SCHEMA: Final = pa.schema(
     [
         ("ts_recv", pa.timestamp("us", tz="UTC")),
@@ -67,8 +74,8 @@ def coded(table: pa.Table, others: list[str | None]) -> pa.Table:
     """Lay texts out as dictionaries, which may have entries that no row uses, and one value twice."""
     for place, field in enumerate(table.schema):
         if field.type == pa.string():
-            values = [*(other for other in others if other is not None), *table[field.name].to_pylist()]
-            used = [value for value in reversed(values) if value is not None]
+            texts = [*(other for other in others if other is not None), *table[field.name].to_pylist()]
+            used = [value for value in reversed(texts) if value is not None]
             codes = [None if value is None else used.index(value) for value in table[field.name].to_pylist()]
             array = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array([*used, "b"], pa.string()))
             table = table.set_column(place, field.name, array)
@@ -126,35 +133,93 @@ def test_a_changed_cell_changes_the_digest(table: pa.Table, data: st.DataObject)
     assert (plain(table) == plain(changed)) == (table_digest(table) == table_digest(changed))
 
 
-@settings(deadline=None, max_examples=60)
-@given(tables(empty_maps=False), st.lists(st.integers(0, 20), max_size=4), st.integers(1, 7))
-def test_merging_parts_keeps_every_row(table: pa.Table, edges: list[int], group: int) -> None:
+def commit_of(rows: pa.Table) -> Commit:
+    """Make the commit of the frames that these rows are of."""
+    seq = rows["seq"].to_pylist()
+    said = {"recorder": "main", "session": SESSION, "date": "2026-11-20", "digest": "", "orders": {}}
+    counts: dict[str, Any] = {key: {} for key in ("kinds", "claimed", "undecoded", "topics")}
+    info = PartitionInfo(len(seq), table_digest(rows))
+    stamps = dict.fromkeys(("unclaimed", "latest", "ts_min", "ts_max"), 0)
+    return msgspec.convert(
+        said | counts | stamps | {"first": seq[0], "last": seq[-1], "partitions": {KEY: info}}, Commit
+    )
+
+
+@settings(deadline=None, max_examples=80)
+@given(tables(empty_maps=False), st.lists(st.integers(0, 20), max_size=4), st.integers(1, 7), st.integers(0, 8))
+def test_merging_parts_keeps_every_row(table: pa.Table, edges: list[int], group: int, small: int) -> None:
     """Whatever the parts hold, however large a row group is; a merged part has the whole schema.
 
     No row of a typed part has an empty map: `extra` is null for what has nothing.
     """
+    pieces = [piece for piece in cut(table, edges) if piece.num_rows]
+    if not pieces:
+        return
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         for module in (merging, parts):
             patch.setattr(module, "ROW_GROUP", group)
-        paths = []
-        for number, piece in enumerate(cut(table, edges)):
-            paths.append(Path(name, f"{number}.parquet"))
-            writer = RowWriter(paths[-1], SCHEMA)
-            writer.add(piece)
-            writer.finish({})
-        target = Path(name, "merged.parquet")
-        reader = ValueReader(paths[0])
-        merge = Merge(target, reader)
-        for path in paths:
-            for found in reader.tables(path):
-                merge.add(found)
-        merge.settle()
-        merge.finish()
-        merged = pq.ParquetFile(target).read() if target.exists() else SCHEMA.empty_table()
+        patch.setattr(values, "SMALL", small)
+        merge, target = merging_of(pieces, Path(name))
+        info = merge.finish()
+        merged = pq.ParquetFile(target).read()
 
     assert merged.schema.equals(SCHEMA)
     assert plain(table) == plain(merged)
-    assert table_digest(table) == merge.digest.hexdigest() == table_digest(merged)
+    assert PartitionInfo(len(table), table_digest(table)) == info
+    assert table_digest(merged) == info.digest
+
+
+def merging_of(pieces: list[pa.Table], folder: Path, written: list[pa.Table] | None = None) -> tuple[Merge, Path]:
+    """Merge parts that hold these rows, or those that were `written`; give the merge and where it writes."""
+    commits, target = [commit_of(piece) for piece in pieces], folder / "merged.parquet"
+    paths = [folder / f"{number}.parquet" for number in range(len(pieces))]
+    for path, piece in zip(paths, written or pieces, strict=True):
+        writer = RowWriter(path, SCHEMA)
+        writer.add(piece)
+        writer.finish({})
+    merge = Merge(target, paths[0], commits=commits, key=KEY, root=folder)
+    for path, commit in zip(paths, commits, strict=True):
+        merge.add(path, PartName(SESSION, commit.first, commit.last), done=lambda _rows: None)
+    return merge, target
+
+
+@settings(deadline=None, max_examples=40)
+@given(tables(empty_maps=False), st.lists(st.integers(0, 20), max_size=4), st.integers(0, 8), st.data())
+def test_a_merge_of_other_rows_than_were_written_is_refused(
+    table: pa.Table, edges: list[int], small: int, data: st.DataObject
+) -> None:
+    """A cell less or more, also in a column that had no value in any part before; a row less, a row twice."""
+    pieces = [piece for piece in cut(table, edges) if piece.num_rows]
+    if not pieces:
+        return
+    place = data.draw(st.integers(0, len(pieces) - 1))
+    piece = pieces[place]
+    column = data.draw(st.sampled_from(["price", "text", "extra"]))
+    blank = pa.nulls(len(piece), SCHEMA.field(column).type)
+    emptied = piece.set_column(SCHEMA.get_field_index(column), SCHEMA.field(column), blank)
+    others = [piece.slice(1), pa.concat_tables([piece, piece.slice(len(piece) - 1)])]
+    others += [] if piece[column].null_count == len(piece) else [emptied]
+    other = data.draw(st.sampled_from(others))
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(values, "SMALL", small)
+        with pytest.raises(Damaged) as caught:
+            merging_of(pieces, Path(name), [*pieces[:place], other, *pieces[place + 1 :]])[0].finish()
+
+    assert caught.value.path == Path(name, KEY)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables(), st.lists(TEXT, max_size=4), st.lists(st.integers(0, 20), max_size=4))
+def test_shares_have_the_digests_of_their_rows(table: pa.Table, others: list[str], edges: list[int]) -> None:
+    """As if each were a table of its own, and all together the table."""
+    pieces = cut(table, edges)
+    places = [0, *np.cumsum([piece.num_rows for piece in pieces]).tolist()]
+    for laid_out in (table, coded(table, list(others))):
+        whole = TableDigest()
+        found = share_digests(laid_out.combine_chunks(), places, whole)
+
+        assert [table_digest(piece) for piece in pieces] == found
+        assert table_digest(table) == whole.hexdigest()
 
 
 def test_a_column_of_another_kind_in_the_footer_ends_no_process(tmp_path: Path) -> None:
@@ -165,7 +230,8 @@ def test_a_column_of_another_kind_in_the_footer_ends_no_process(tmp_path: Path) 
     kind = content.rindex(b"\x15\x04\x19")  # the column's physical type, INT64, and the list of its encodings
     path.write_bytes(content[: kind + 1] + b"\x0c" + content[kind + 2 :])
     code = "import sys; from pathlib import Path; from recorder.archive.values import ValueReader as R\n"
-    code += "p = Path(sys.argv[1])\ntry: list(R(p).tables(p))\nexcept Exception as exc: print(type(exc).__name__)"
+    code += "p = Path(sys.argv[1])\ntry: r = R(p); f = r.open(p); r.small(p, f, guess=False); list(r.large(p, f))\n"
+    code += "except Exception as exc: print(type(exc).__name__)"
     ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=False)
 
     assert (0, "Damaged\n") == (ended.returncode, ended.stdout), ended.stderr

@@ -27,6 +27,7 @@ from conftest import (
     commits,
     cut,
     frames_of,
+    miscount_levels,
     order,
     quotes,
     write_session,
@@ -245,6 +246,7 @@ PARTS = {
     "a typed part is empty": on(TYPED, lambda path: path.write_bytes(b"")),
     "a bit of a page of a typed part is flipped": on(TYPED, lambda path: flip(path, in_page(path))),
     "a bit of a typed part's footer is flipped": on(TYPED, lambda path: flip(path, in_footer(path, b"bid_price"))),
+    "a bit of the counts of levels in a typed part's footer is flipped": on(TYPED, miscount_levels),
     "a typed part is missing": gone(str(TYPED), named=TYPED.parent),
     "rows were removed from a typed part": on(TYPED, lambda path: rewrite(path, lambda table: table.slice(1))),
     "rows were added to a typed part": on(

@@ -18,20 +18,19 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 
 from recorder.archive.catalog import frames_parts, superseded, typed_parts
-from recorder.archive.commit import Commit, PartitionInfo, encode_commit
+from recorder.archive.commit import PartitionInfo, encode_commit
 from recorder.archive.covered import partition_key
 from recorder.archive.digest import TableDigest, update_all
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
 from recorder.archive.merge import Merge
 from recorder.archive.names import names_lock
-from recorder.archive.parts import RowWriter, read_tables
+from recorder.archive.parts import RowWriter, coded_schema, read_tables
 from recorder.archive.replacement import replace_date
 from recorder.archive.runs import Infos, Run, find_runs, merge_commits
-from recorder.archive.values import ValueReader
+from recorder.archive.values import texts_of
 from recorder.disk import make_folder, sync_folder, sync_path
 from recorder.errors import Damaged
 from recorder.faults import point
@@ -192,31 +191,16 @@ class _Work:
 
     def _merge(self, source: _Source, folder: Path, key: str) -> PartitionInfo:
         """Copy a run's rows of a partition into one part; `Damaged` if a commit's share is not what it wrote."""
-        commits = source.run.commits
-        shares = [TableDigest() for _ in commits]
-        reader = ValueReader(source.parts[0][0])
+        alone = len(source.parts) == 1
         target = folder / str(source.merged)
-        if len(source.parts) == 1:
+        if alone:
             target.hardlink_to(source.parts[0][0])
             point("compaction.linked")
-        merge = Merge(target if len(source.parts) > 1 else None, reader)
-        for path, _ in source.parts:
-            for table in reader.tables(path):
-                _share_out(table, shares, commits)
-                merge.add(table)
-                self._progress(table.num_rows)
-        merge.settle()
-        for commit, share in zip(commits, shares, strict=True):
-            info = commit.partitions.get(key)
-            if share.rows != (info.rows if info else 0) or (info and share.hexdigest() != info.digest):
-                whose = f"rows of frames {commit.first} to {commit.last} of session {commit.session}"
-                what = f"{whose} are not those that were written"
-                raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
-        if sum(share.rows for share in shares) != merge.digest.rows:
-            what = "there are rows of frames that no commit has, or rows are not in order"
-            raise Damaged(what, path=self._layout.root / key, offset=0, hint=_HINT)
-        merge.finish()
-        return PartitionInfo(merge.digest.rows, merge.digest.hexdigest())
+        first = source.parts[0][0]
+        merge = Merge(None if alone else target, first, commits=source.run.commits, key=key, root=self._layout.root)
+        for path, name in source.parts:
+            merge.add(path, name, done=self._progress)
+        return merge.finish()
 
     def _compact_frames(self, date: str, runs: Sequence[Run], infos: Infos) -> None:
         """Merge the frames of each run, under one commit."""
@@ -237,12 +221,13 @@ class _Work:
     def _merge_frames(self, run: Run, target: Path, infos: Infos) -> None:
         """Copy frames: while a table is digested the one before it is written, and the next one is read."""
         whole = TableDigest()
-        writer = RowWriter(target, FRAMES_SCHEMA, plain=("data",))
+        coded = texts_of(FRAMES_SCHEMA)
+        writer = RowWriter(target, coded_schema(FRAMES_SCHEMA, coded), plain=("data",))
         with ThreadPoolExecutor(1) as digesting, ThreadPoolExecutor(1) as writing:
             for part, commit in zip(run.parts, run.commits, strict=True):
                 share = TableDigest()
                 jobs: list[Future[None]] = []
-                for table in read_tables(part.path, schema=FRAMES_SCHEMA):
+                for table in read_tables(part.path, schema=FRAMES_SCHEMA, coded=coded):
                     for job in jobs:
                         job.result()
                     content = table.drop_columns("topic")
@@ -280,15 +265,3 @@ def _prove(path: Path, name: PartName, wider: Path) -> None:
     if digests[0].hexdigest() != digests[1].hexdigest():
         what = f"it is named as if it held the rows of {path.name}, and does not"
         raise Damaged(what, path=wider, offset=0, hint=_HINT)
-
-
-def _share_out(table: pa.Table, shares: Sequence[TableDigest], commits: Sequence[Commit]) -> None:
-    """Take each commit's rows of a table, which is in the order of frames, into its digest."""
-    seq = table["seq"].to_numpy()
-    if not len(seq):
-        return
-    begins = np.searchsorted(seq, [commit.first for commit in commits])
-    ends = np.searchsorted(seq, [commit.last for commit in commits], side="right")
-    for number in np.flatnonzero(ends > begins).tolist():
-        begin, end = int(begins[number]), int(ends[number])
-        shares[number].update(table if end - begin == len(seq) else table.slice(begin, end - begin))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,7 +28,15 @@ class TableDigest:
 
     def update(self, table: pa.Table) -> None:
         """Take the next rows in."""
-        update_all((self,), table)
+        self.take(lay_out_table(table), table.num_rows)
+
+    def take(self, laid_out: Mapping[str, Sequence[Content]], rows: int) -> None:
+        """Take the next rows in, as `lay_out_table` gives them."""
+        for name, contents in laid_out.items():
+            running = self.column(name)
+            for content in contents:
+                running.update(content)
+        self.rows += rows
 
     def column(self, name: str) -> _ColumnDigest:
         """Give the running digest of a column, up to the rows so far."""
@@ -37,6 +45,13 @@ class TableDigest:
             running = self._columns[name] = _ColumnDigest()
         running.skip_to(self.rows)
         return running
+
+    def copy(self) -> TableDigest:
+        """Copy the digest, so that rows can be taken in on trial."""
+        other = TableDigest()
+        other.rows = self.rows
+        other._columns = {name: column.copy() for name, column in self._columns.items()}
+        return other
 
     def hexdigest(self) -> str:
         """Give the digest of what was taken in so far, 64 hex digits."""
@@ -49,26 +64,19 @@ class TableDigest:
 
 def update_all(digests: Sequence[TableDigest], table: pa.Table) -> None:
     """Take the next rows into several digests; what is hashed is laid out once."""
-    for name, column in zip(table.column_names, table.itercolumns(), strict=True):
-        if column.null_count == table.num_rows:
-            continue
-        running = [digest.column(name) for digest in digests]
-        for chunk in column.chunks:
-            content = _content(chunk)
-            for one in running:
-                one.update(content)
+    laid_out = lay_out_table(table)
     for digest in digests:
-        digest.rows += table.num_rows
+        digest.take(laid_out, table.num_rows)
 
 
-class _Content(NamedTuple):
+class Content(NamedTuple):
     """What is hashed of an array: of a map, instead of values, what is hashed of its keys and its items."""
 
     rows: int
     validity: memoryview | bytes
     lengths: memoryview | None
     values: memoryview | bytes | None
-    entries: tuple[_Content, _Content] | None = None
+    entries: tuple[Content, Content] | None = None
 
 
 class _ColumnDigest:
@@ -92,7 +100,7 @@ class _ColumnDigest:
             self._validity.update(bytes(rows - self._rows))
             self._rows = rows
 
-    def update(self, content: _Content) -> None:
+    def update(self, content: Content) -> None:
         self._validity.update(content.validity)
         self._rows += content.rows
         if content.lengths is not None:
@@ -104,6 +112,15 @@ class _ColumnDigest:
             for running, entries in zip(self._entries, content.entries, strict=True):
                 running.update(entries)
 
+    def copy(self) -> _ColumnDigest:
+        other = _ColumnDigest()
+        other._rows = self._rows
+        other._validity, other._lengths = self._validity.copy(), self._lengths.copy()
+        other._values = self._values.copy()
+        if self._entries is not None:
+            other._entries = self._entries[0].copy(), self._entries[1].copy()
+        return other
+
     def hexdigest(self) -> str:
         whole = hashlib.sha256(self._validity.digest() + self._lengths.digest() + self._values.digest())
         for entries in self._entries or ():
@@ -111,7 +128,17 @@ class _ColumnDigest:
         return whole.hexdigest()
 
 
-def _content(array: pa.Array) -> _Content:
+def lay_out_table(table: pa.Table) -> dict[str, list[Content]]:
+    """Lay out what is hashed of a table: the chunks of each column that has any value."""
+    columns = zip(table.column_names, table.itercolumns(), strict=True)
+    return {
+        name: [lay_out(chunk) for chunk in column.chunks]
+        for name, column in columns
+        if column.null_count != table.num_rows
+    }
+
+
+def lay_out(array: pa.Array) -> Content:
     """Lay out what is hashed of an array, without a copy where there is no null."""
     rows, kind = len(array), array.type
     valid = None if array.null_count == 0 else _validity(array)
@@ -123,10 +150,10 @@ def _content(array: pa.Array) -> _Content:
             return _repeated(array.dictionary, rows)
         array = array.dictionary_decode()
     if kind in (pa.string(), pa.binary()) or pa.types.is_dictionary(kind):
-        return _Content(rows, validity, *_texts(array, valid))
+        return Content(rows, validity, *_texts(array, valid))
     if pa.types.is_boolean(kind):
-        return _Content(rows, validity, None, np.asarray(array if valid is None else array.drop_null()).tobytes())
-    return _Content(rows, validity, None, _fixed(array, valid))
+        return Content(rows, validity, None, np.asarray(array if valid is None else array.drop_null()).tobytes())
+    return Content(rows, validity, None, _fixed(array, valid))
 
 
 def _validity(array: pa.Array) -> npt.NDArray[Any]:
@@ -140,18 +167,18 @@ def _validity(array: pa.Array) -> npt.NDArray[Any]:
     return np.unpackbits(packed, count=skipped + len(array), bitorder="little")[skipped:]
 
 
-def _map_content(array: pa.Array, validity: memoryview | bytes) -> _Content:
+def _map_content(array: pa.Array, validity: memoryview | bytes) -> Content:
     edges = np.asarray(array.offsets)
     lengths = np.diff(edges)[np.frombuffer(validity, bool)]  # a null map has no entries
     begin, count = int(edges[0]), int(edges[-1] - edges[0])
-    keys, items = (_content(entries.slice(begin, count)) for entries in (array.keys, array.items))
-    return _Content(len(array), validity, lengths.astype(_LENGTHS).data, None, (keys, items))
+    keys, items = (lay_out(entries.slice(begin, count)) for entries in (array.keys, array.items))
+    return Content(len(array), validity, lengths.astype(_LENGTHS).data, None, (keys, items))
 
 
-def _repeated(value: pa.Array, rows: int) -> _Content:
+def _repeated(value: pa.Array, rows: int) -> Content:
     """Lay out one text that all rows have."""
     text = bytes(text_bytes(value))
-    return _Content(rows, b"\1" * rows, np.full(rows, len(text), _LENGTHS).data, text * rows)
+    return Content(rows, b"\1" * rows, np.full(rows, len(text), _LENGTHS).data, text * rows)
 
 
 def _texts(array: pa.Array, valid: npt.NDArray[Any] | None) -> tuple[memoryview, memoryview]:
@@ -185,6 +212,13 @@ def text_bytes(array: pa.Array) -> memoryview:
         return _NO_BYTES
     edges = text_edges(array)
     return memoryview(data)[int(edges[0]) : int(edges[-1])]
+
+
+def column_digest(array: pa.Array) -> str:
+    """Give the digest of a whole column."""
+    digest = _ColumnDigest()
+    digest.update(lay_out(array))
+    return digest.hexdigest()
 
 
 def table_digest(table: pa.Table) -> str:

@@ -43,13 +43,14 @@ class FramesCheck:
     def read(self) -> None:
         """Read the part and judge it; `Damaged` if it cannot be read."""
         following = self._commit.first
-        for table in checked_tables(self._path, FRAMES):
+        for table, laid_out in checked_tables(self._path, FRAMES):
             seq = table["seq"].to_numpy()
             if not np.array_equal(seq, np.arange(following, following + len(seq))):
                 self.in_order = False
                 self.problems.append(f"its frames do not follow {following} one by one")
                 return
-            self._digest.update(table.drop_columns("topic"))
+            laid_out.pop("topic", None)
+            self._digest.take(laid_out, len(seq))
             self._stamps(following, table["ts_recv"].cast(pa.int64()).to_numpy())
             following += len(seq)
             self._whose(table)

@@ -18,6 +18,8 @@ from recorder.protocol.topics import Topic
 ROW_GROUP: Final = 131_072
 CODED: Final = pa.dictionary(pa.int32(), pa.string())
 """The type of texts that are read as they are stored: each distinct one once."""
+_FEW: Final = 8_192
+"""Rows of a part that is not worth zstd: it lives until its date is compacted."""
 _DELTA: Final = ("ts_recv", "ts_event", "seq", "item", "conn")
 
 
@@ -25,6 +27,8 @@ def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any
     """Give the writer's settings: delta-packed numbers and times that grow, dictionaries for what repeats.
 
     Measured in the survey of peers: 8.6 bytes a row against 12.7 with defaults. Page checksums cost nothing that shows.
+    Arrow's copy of the schema is left out: it says nothing that Parquet's does not, would name dictionaries that texts
+    may come in, and is a third of a small part's footer.
     """
     delta = [name for name in _DELTA if name in schema.names]
     return {
@@ -33,6 +37,7 @@ def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any
         "use_dictionary": [name for name in schema.names if name not in (*delta, *plain)],
         "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
         "write_page_checksum": True,
+        "store_schema": False,
     }
 
 
@@ -40,13 +45,18 @@ def write_typed(table: pa.Table, topic: Topic, tmp: Path) -> None:
     """Write a typed part of the topic's schema to `tmp`.
 
     Most columns of most parts have no value. They are not compressed: that makes nothing smaller, and to set a
-    compressor up for each takes longer than all else. The part is put together in memory and written at once.
+    compressor up for each takes longer than all else. For few rows to set zstd up takes longer than Snappy takes for
+    all of them: a part of 416 rows is read in half the time, and has 3% more bytes until it is compacted. The part is
+    put together in memory and written at once.
     """
     table = table.replace_schema_metadata(typed_metadata(topic))
     options = _options(table.schema)
     content = pa.BufferOutputStream()
-    options["compression"] = {path: "zstd" for field in table.schema for path in _valued_paths(table, field)}
-    pq.write_table(table, content, row_group_size=ROW_GROUP, **options)
+    codec = "snappy" if table.num_rows <= _FEW else "zstd"
+    options["compression"] = {path: codec for field in table.schema for path in _valued_paths(table, field)}
+    with pq.ParquetWriter(content, table.schema, **options) as writer:
+        writer.write_table(table, row_group_size=ROW_GROUP)
+        writer.add_key_value_metadata(_texts_of(table.schema.metadata))
     tmp.write_bytes(content.getvalue())
 
 
@@ -82,11 +92,13 @@ def fingerprint_of(schema: pa.Schema) -> str | None:
 class RowWriter:
     """Writes a part row group by row group, so that memory does not grow with it.
 
-    `plain` names columns of which no dictionary is made: their values do not repeat.
+    The schema may have dictionaries for texts, if all tables have: that is no matter to the part. `plain` names columns
+    of which no dictionary is made: their values do not repeat.
     """
 
     def __init__(self, path: Path, schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> None:
         self.path = path
+        self._metadata = _texts_of(schema.metadata)
         self._writer = pq.ParquetWriter(path, schema, **_options(schema, plain=plain))
         self._pending: list[pa.Table] = []
         self._rows = 0
@@ -101,8 +113,8 @@ class RowWriter:
     def finish(self, metadata: dict[str, str]) -> None:
         """Write what is left, and the footer."""
         self._write()
-        if metadata:
-            self._writer.add_key_value_metadata(metadata)
+        if said := self._metadata | metadata:
+            self._writer.add_key_value_metadata(said)
         self._writer.close()
 
     def abandon(self) -> None:
@@ -116,17 +128,26 @@ class RowWriter:
             self._pending, self._rows = [], 0
 
 
+def _texts_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (metadata or {}).items()}
+
+
 def read_tables(
-    path: Path, *, schema: pa.Schema | None, columns: Sequence[str] | None = None, rows: int = ROW_GROUP
+    path: Path,
+    *,
+    schema: pa.Schema | None,
+    columns: Sequence[str] | None = None,
+    rows: int = ROW_GROUP,
+    coded: Collection[str] = (),
 ) -> Iterator[pa.Table]:
-    """Read a part some rows at a time, checking page checksums.
+    """Read a part some rows at a time, checking page checksums; texts of `coded` columns come as dictionaries.
 
     `Damaged` names the file that cannot be read, or that has another schema than the given one.
     """
     with damage(path):
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = pq.ParquetFile(path, page_checksum_verification=True, read_dictionary=list(coded))
         if schema is not None:
-            check_schema(file, schema, path)
+            check_schema(file, coded_schema(schema, coded), path)
         for batch in file.iter_batches(rows, columns=None if columns is None else list(columns)):
             yield pa.Table.from_batches([batch])
 

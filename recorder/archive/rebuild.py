@@ -9,23 +9,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from recorder.archive.catalog import FramesPart, frames_parts
 from recorder.archive.commit import Commit, PartitionInfo, encode_commit
 from recorder.archive.covered import Coverage, partition_key
 from recorder.archive.digest import TableDigest
-from recorder.archive.layout import FRAMES, Layout, parse_part_name
+from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
 from recorder.archive.parts import RowWriter, read_tables, typed_metadata
 from recorder.archive.pieces import Piece, frame_batches
 from recorder.archive.replacement import replace_date
+from recorder.archive.spill import Spill
 from recorder.disk import make_folder, sync_path
 from recorder.faults import point
 from recorder.protocol.decode import Decoder
@@ -96,15 +95,21 @@ class _Work:
         """Write a commit's rows; give the commit that answers for them."""
         commit, topic = part.commit(), self._topic
         decoder = Decoder(self._topics, self._state_before(commit))
-        writers = _Writers(topic, folder, commit.session, part.name)
+        runs = self._tmp / "runs"
+        runs.mkdir(mode=0o700)
+        spill = Spill(runs)
         for batch in frame_batches(Piece(commit.recorder, commit.session, commit.first, part.path, commit)):
             rows = decoder.decode(batch).rows.get(topic.name)
             if rows is not None:
-                writers.add(rows.table, rows.conid)
+                spill.add(rows.table, rows.conid)
             self._read += len(batch)
             self._done(self._read)
         state = self._states[commit.session, commit.last + 1] = decoder.state
-        infos = {partition_key(topic.name, commit.date, conid): info for conid, info in writers.finish()}
+        infos = {
+            partition_key(topic.name, commit.date, conid): self._write(tables, commit, folder / f"conid={conid}")
+            for conid, tables in spill.rows()
+        }
+        shutil.rmtree(runs)
         return msgspec.structs.replace(
             commit,
             partitions=dict(sorted((_without(commit, topic).partitions | infos).items())),
@@ -112,6 +117,22 @@ class _Work:
             orders=state.orders,
             open_gaps=state.open_gaps,
         )
+
+    def _write(self, tables: list[pa.Table], commit: Commit, folder: Path) -> PartitionInfo:
+        """Write a commit's rows of a contract; give what is in the part."""
+        folder.mkdir(exist_ok=True, mode=0o700)
+        schema = topic_schema(self._topic)
+        path = folder / str(PartName(commit.session, commit.first, commit.last))
+        writer, digest = RowWriter(path, schema.with_metadata(typed_metadata(self._topic))), TableDigest()
+        for table in tables:
+            rows = complete(table.combine_chunks(), schema, session=commit.session)
+            writer.add(rows)
+            digest.update(rows)
+        writer.finish({})
+        point("rebuild.part_written")
+        sync_path(path)
+        point("rebuild.part_synced")
+        return PartitionInfo(digest.rows, digest.hexdigest())
 
     def _state_before(self, commit: Commit) -> DecodingState:
         """Give the decoder's state before a commit: as derived again, or as the commit before it says."""
@@ -151,59 +172,3 @@ def _without(commit: Commit, topic: Topic) -> Commit:
         partitions={key: info for key, info in commit.partitions.items() if not key.startswith(prefix)},
         topics={name: fingerprint for name, fingerprint in commit.topics.items() if name != topic.name},
     )
-
-
-class _Writers:
-    """One part a contract, written as rows come; rows wait in memory until a million of them are there."""
-
-    _MOST = 1_000_000
-
-    def __init__(self, topic: Topic, folder: Path, session: str, name: object) -> None:
-        self._topic = topic
-        self._folder = folder
-        self._session = session
-        self._name = str(name)
-        self._schema = topic_schema(topic)
-        self._waiting: list[tuple[pa.Table, npt.NDArray[np.int64]]] = []
-        self._count = 0
-        self._writers: dict[int, tuple[RowWriter, TableDigest]] = {}
-
-    def add(self, table: pa.Table, conid: npt.NDArray[np.int64]) -> None:
-        self._waiting.append((table, conid))
-        self._count += len(conid)
-        if self._count >= self._MOST:
-            self._write()
-
-    def _write(self) -> None:
-        if not self._waiting:
-            return
-        table = pa.concat_tables([table for table, _ in self._waiting], promote_options="default")
-        conids = np.concatenate([conid for _, conid in self._waiting])
-        self._waiting, self._count = [], 0
-        order = np.argsort(conids, kind="stable")
-        table, conids = table.take(order), conids[order]
-        starts = np.flatnonzero(np.append(True, conids[1:] != conids[:-1])).tolist()
-        for start, end in zip(starts, [*starts[1:], len(conids)], strict=True):
-            rows = complete(table.slice(start, end - start).combine_chunks(), self._schema, session=self._session)
-            writer, digest = self._writer(int(conids[start]))
-            writer.add(rows)
-            digest.update(rows)
-
-    def _writer(self, conid: int) -> tuple[RowWriter, TableDigest]:
-        found = self._writers.get(conid)
-        if found is None:
-            folder = self._folder / f"conid={conid}"
-            folder.mkdir(exist_ok=True, mode=0o700)
-            schema = self._schema.with_metadata(typed_metadata(self._topic))
-            found = self._writers[conid] = RowWriter(folder / self._name, schema), TableDigest()
-        return found
-
-    def finish(self) -> Iterator[tuple[int, PartitionInfo]]:
-        """Finish the parts; give what each holds."""
-        self._write()
-        for conid, (writer, digest) in sorted(self._writers.items()):
-            writer.finish({})
-            point("rebuild.part_written")
-            sync_path(writer.path)
-            point("rebuild.part_synced")
-            yield conid, PartitionInfo(digest.rows, digest.hexdigest())

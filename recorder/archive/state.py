@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recorder.archive.chunks import chunks
 from recorder.archive.commit import Commit, damage
 from recorder.archive.covered import check_count, covered_partitions, covered_table, covering_parts, group_stamps
 from recorder.archive.parts import open_part
@@ -214,23 +215,20 @@ def _said_of_all(file: pq.ParquetFile, group: int) -> dict[str, object]:
     It has to say so twice, by its count of nulls and by its bounds, as no checksum covers it: of all rows without a
     value there are no bounds, and of all rows with one value the bounds are equal.
     """
-    metadata = file.metadata.row_group(group)
+    rows = file.metadata.row_group(group).num_rows
     said: dict[str, object] = {}
-    for place in range(metadata.num_columns):
-        column = metadata.column(place)
-        if column.physical_type != file.schema.column(place).physical_type:
-            continue  # to ask for its statistics would end the process
-        found = column.statistics
-        if found is None or not found.has_null_count or "." in column.path_in_schema:
+    for chunk in chunks(file, group):
+        found = chunk.statistics
+        if found is None or not found.has_null_count or "." in chunk.path_in_schema:
             continue
-        if found.null_count == metadata.num_rows and not found.has_min_max:
-            said[column.path_in_schema] = None
+        if found.null_count == rows and not found.has_min_max:
+            said[chunk.path_in_schema] = None
         elif (
-            column.physical_type == "BYTE_ARRAY"
+            chunk.physical_type == "BYTE_ARRAY"
             and (found.null_count, found.has_min_max) == (0, True)
             and found.min_raw == found.max_raw
         ):
-            said[column.path_in_schema] = found.min_raw.decode()
+            said[chunk.path_in_schema] = found.min_raw.decode()
     return said
 
 

@@ -229,10 +229,13 @@ class _Checker:
         parts, digest = covering_parts(self._layout, commit, topic, conid), TableDigest()
         seqs = [np.empty(0, np.int64)]
         for path, _ in parts:
-            for table in checked_tables(path, self._schemas[topic.name], fingerprint=topic.fingerprint):
+            for table, laid_out in checked_tables(path, self._schemas[topic.name], fingerprint=topic.fingerprint):
                 seq = table["seq"].to_numpy()
                 begin, end = np.searchsorted(seq, commit.first), np.searchsorted(seq, commit.last, side="right")
-                digest.update(table if end - begin == len(seq) else table.slice(begin, end - begin))
+                if end - begin == len(seq):
+                    digest.take(laid_out, len(seq))
+                else:
+                    digest.update(table.slice(begin, end - begin))
                 seqs.append(seq[begin:end] - commit.first)
         info = commit.partitions[key]
         if (digest.rows, digest.hexdigest()) == (info.rows, info.digest):
