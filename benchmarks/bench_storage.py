@@ -4,7 +4,8 @@
 
 The frames are those of the synthetic market, all different: a full frame of each contract, then quote and trade deltas,
 as they come. JSON lines are the payloads alone, one a line, without the receive stamps and sequences that both of our
-tables hold besides; zstd -19, which takes minutes for all of them, gets the first 100,000. NautilusTrader's catalog and DBN hold quotes of four values and are measured by `peers.py`.
+tables hold besides; zstd -19, which takes minutes for all of them, gets the first 100,000. NautilusTrader's catalog and
+DBN hold quotes of four values and are measured by `peers.py`.
 """
 
 from __future__ import annotations

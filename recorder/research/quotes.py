@@ -119,7 +119,7 @@ def _of_exchange(tables: list[pa.Table], source: Source) -> list[pa.Table]:
     """Leave the rows of one stream of a contract."""
     chosen, streams = [], set()
     for table in tables:
-        names = pc.unique(table["wire_topic"].cast(pa.string())).to_pylist() if table.num_rows else []
+        names = pc.unique(table["wire_topic"].unify_dictionaries()).to_pylist() if table.num_rows else []
         streams |= set(names)
         own = [name for name in names if _exchange(name) == source.exchange]
         if len(own) == len(names):
@@ -171,7 +171,7 @@ def quotes(reader: Reader, source: Source) -> pd.DataFrame:
     bid, bid_size, ask, ask_size = (stream.columns[name][kept] for name in BOOK)
     columns = {"bid": bid, "bid_size": bid_size, "ask": ask, "ask_size": ask_size}
     columns |= {"mid": (bid + ask) / 2, "spread": ask - bid}
-    return pd.DataFrame(columns, index=times(stream.ts[kept], "ts_recv"))
+    return pd.DataFrame(columns, index=times(stream.ts[kept], "ts_recv"), copy=False)
 
 
 def ticks(reader: Reader, source: Source) -> pd.DataFrame:
@@ -183,7 +183,7 @@ def ticks(reader: Reader, source: Source) -> pd.DataFrame:
         "size": stream.columns["last_size"][kept],
         "volume": stream.traded[kept],
     }
-    return pd.DataFrame(columns, index=times(stream.ts[kept], "ts_recv"))
+    return pd.DataFrame(columns, index=times(stream.ts[kept], "ts_recv"), copy=False)
 
 
 def times(stamps: npt.NDArray[np.int64], name: str) -> pd.DatetimeIndex:
