@@ -11,7 +11,6 @@ from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from recorder.archive.commit import Commit, PartitionInfo
 from recorder.archive.covered import covers
@@ -32,7 +31,6 @@ class _Small(NamedTuple):
 
     path: Path
     name: PartName
-    file: pq.ParquetFile
     table: pa.Table
 
 
@@ -71,7 +69,7 @@ class Merge:
         file = self._reader.open(path)
         if is_small(file):
             table = self._reader.small(path, file, guess=True)
-            self._waiting.append(_Small(path, name, file, table))
+            self._waiting.append(_Small(path, name, table))
             self._rows += table.num_rows
             done(table.num_rows)
             if self._rows >= ROW_GROUP:
@@ -149,7 +147,7 @@ class Merge:
     def _again(self, part: _Small, cuts: Sequence[_Cut]) -> pa.Table:
         """Give a part's rows, read again if they have to do with these cuts."""
         own = [self._commits[cut.number] for cut in cuts if covers(part.name, self._commits[cut.number])]
-        return self._reader.small(part.path, part.file, guess=False) if own else part.table
+        return self._reader.small(part.path, self._reader.open(part.path), guess=False) if own else part.table
 
     def _write(self, table: pa.Table) -> None:
         if self._target is not None:
