@@ -41,8 +41,7 @@ def _options(schema: pa.Schema, *, plain: tuple[str, ...] = ()) -> dict[str, Any
         "data_page_size": _PAGE,
         "version": "2.6",
         "use_dictionary": [name for name in schema.names if name not in (*delta, *plain)],
-        "column_encoding": dict.fromkeys(delta, "DELTA_BINARY_PACKED")
-        | dict.fromkeys(plain, "DELTA_LENGTH_BYTE_ARRAY"),
+        "column_encoding": encodings,
         "write_page_checksum": True,
         "store_schema": False,
     }
