@@ -37,6 +37,9 @@ from recorder.replay.feed import Due, Instrument, Update
 from recorder.replay.gateway import Gateway, serve
 from recorder.types import Frame, Kind, Op
 
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+"""For the hundreds of processes that tests start: threads of numpy that nobody uses cost each of them 0.1 s."""
+
 ROOT: Final = Path(__file__).parent.parent
 DAY: Final = 86_400_000_000  # microseconds
 NOON: Final = 1_795_176_000_000_000  # 2026-11-20 12:00 UTC, microseconds

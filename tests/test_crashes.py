@@ -649,7 +649,7 @@ COLUMN = '    { name = "of_tomorrow", key = "9999", parser = "price", doc = "A c
 def next_version(folder: Path) -> tuple[dict[str, str], Topics]:
     """Copy the recorder, its market data with one more column; give its processes' environment, and its topics."""
     for name in ("recorder", "schemas"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / name, folder / name)  # what is compiled too: its processes need not do it again
     path = folder / "schemas" / "market_data.toml"
     text = path.read_text("utf-8")
     path.write_text(text.replace("column = [\n", f"column = [\n{COLUMN}", 1), "utf-8")
