@@ -1,14 +1,20 @@
 """Benchmark of replay: frames and events in process, the served gateway at full speed, and its pace.
 
-Run as `python benchmarks/bench_replay.py [FRAMES]`. The recording is one of the synthetic market (100 contracts),
-archived and compacted. Servers and clients (`serving.py`) are processes of their own. Rates are of the best of three
-rounds; on a machine that does something else besides they are noise, and the processor times say more.
+    python benchmarks/bench_replay.py [--frames 1000000]
+
+The recording is one of the synthetic market (100 contracts), archived and compacted; events have six columns. Servers
+and clients (`serving.py`) are processes of their own; `ceiling` is the same client written to in ready blocks. Rates
+are of the best of three rounds; on a machine that does something else besides they are noise, and the processor times say
+more.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import sys
+import json
+import os
+import platform
 import tempfile
 import time
 from collections import deque
@@ -16,7 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from load_server import CONTRACTS, frames
+from load_server import frames
 from serving import compare_pace, compare_rates
 
 import recorder
@@ -29,7 +35,6 @@ from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
 from recorder.protocol.topics import load_topics
 
-FRAMES = 1_000_000
 PACED_RATE = 5_000
 PACED_S = 20
 START = 1_795_176_000_000_000
@@ -74,32 +79,35 @@ def recording(root: Path, count: int, *, step_us: int) -> Path:
     return root
 
 
-def best(what: str, make: Callable[[], Iterable[Any]], count: int) -> None:
-    """Drain an iterator three times and print the best rate."""
+def best(make: Callable[[], Iterable[Any]], count: int) -> int:
+    """Drain an iterator three times; give the best rate."""
     rates = []
     for _ in range(3):
         begin = time.perf_counter()
         deque(make(), maxlen=0)
         rates.append(count / (time.perf_counter() - begin))
-    print(f"{what:<52} {max(rates):>12,.0f} /s")
+    return round(max(rates))
 
 
-def main(count: int) -> None:
+def main() -> None:
     """Run all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=1_000_000)
+    count = parser.parse_args().frames
     with tempfile.TemporaryDirectory() as folder:
         root = recording(Path(folder) / "data", count, step_us=100)
         archive = recorder.open(root)
-        best("frames, in process", archive.frames, count)
-        best("frames received, in process", lambda: archive.frames(kinds=["in"]), count)
-        best(
-            f"events of {CONTRACTS} contracts with six columns, in process",
-            lambda: archive.replay("market_data", columns=COLUMNS),
-            count,
-        )
-        compare_rates(root, count)
+        figures: dict[str, object] = {
+            "frames_per_s": best(archive.frames, count),
+            "frames_received_per_s": best(lambda: archive.frames(kinds=["in"]), count),
+            "events_per_s": best(lambda: archive.replay("market_data", columns=COLUMNS), count),
+            **compare_rates(root, count),
+        }
         paced = recording(Path(folder) / "paced", PACED_RATE * PACED_S, step_us=1_000_000 // PACED_RATE)
-        compare_pace(paced, PACED_RATE * PACED_S, PACED_RATE)
+        figures |= compare_pace(paced, PACED_RATE * PACED_S, PACED_RATE)
+    figures["machine"] = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(json.dumps(figures, indent=2))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else FRAMES)
+    main()

@@ -200,37 +200,34 @@ def run(server: Callable[..., None], arguments: tuple[Any, ...], client: Callabl
     return took, used / count * 1e6
 
 
-def compare_rates(root: Path, count: int, *, rounds: int = 3) -> None:
-    """Print the best of some rounds of each server with each client, in turn."""
+def compare_rates(root: Path, count: int, *, rounds: int = 3) -> dict[str, float]:
+    """Give the best of some rounds of each server with each client, in turn: messages a second, the server's time."""
     kinds: list[tuple[str, Callable[..., None], tuple[Any, ...], Callable[..., Took]]] = [
-        ("served at full speed to one websockets client", gateway, (root, None), ordinary),
-        ("  the same client, written to in blocks (its ceiling)", blocks, (count, None), ordinary),
-        ("  served to a client that counts without decoding", gateway, (root, None), bare),
+        ("served", gateway, (root, None), ordinary),
+        ("ceiling", blocks, (count, None), ordinary),
+        ("served_to_counter", gateway, (root, None), bare),
     ]
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
         for name, server, arguments, client in kinds:
             took, used = run(server, arguments, client, count)
             found.setdefault(name, []).append((took.rate, used))
-    for name, rows in found.items():
-        rate, used = max(rate for rate, _ in rows), min(used for _, used in rows)
-        print(f"{name:<56} {rate:>12,.0f} /s   server {used:.2f} us of processor each")
+    rates = {f"{name}_per_s": round(max(rate for rate, _ in rows)) for name, rows in found.items()}
+    return rates | {f"{name}_server_us": round(min(used for _, used in rows), 2) for name, rows in found.items()}
 
 
-def compare_pace(root: Path, count: int, rate: int) -> None:
-    """Print the error of each arrival's distance to the one before, of the gateway and of a bare sender."""
+def compare_pace(root: Path, count: int, rate: int) -> dict[str, float]:
+    """Give percentiles of the error of each arrival's distance to the one before, of the gateway and a bare sender."""
     kinds: list[tuple[str, Callable[..., None], tuple[Any, ...]]] = [
-        ("served", gateway, (root, 1.0)),
-        ("a bare paced sender", blocks, (count, rate)),
+        ("paced", gateway, (root, 1.0)),
+        ("bare_sender", blocks, (count, rate)),
     ]
+    found: dict[str, float] = {}
     for name, server, arguments in kinds:
         took, _ = run(server, arguments, ordinary, count, paced=True)
         times = np.array(took.arrivals[rate:]) / 1e3  # the first second warms up
         error = np.abs(np.diff(times) - 1e6 / rate)
         drift = (times[-1] - times[0]) - (len(times) - 1) * 1e6 / rate
-        p50, p99, p999 = np.percentile(error, [50, 99, 99.9])
-        print(
-            f"paced at {rate:,}/s, {name}: inter-arrival error p50 {p50:.0f} us, p99 {p99:.0f} us, "
-            f"p99.9 {p999:.0f} us; "
-            f"drift {drift:.0f} us in {len(times) / rate:.0f} s"
-        )
+        found |= {f"{name}_p{percent:g}_us": round(np.percentile(error, percent)) for percent in (50, 99, 99.9)}
+        found |= {f"{name}_drift_us": round(drift), f"{name}_seconds": round(len(times) / rate)}
+    return found
