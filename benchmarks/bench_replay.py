@@ -4,8 +4,8 @@
 
 The recording is one of the synthetic market (100 contracts), archived and compacted; events have six columns. Servers
 and clients (`serving.py`) are processes of their own; `ceiling` is the same client written to in ready blocks. Rates
-are of the best of three rounds; on a machine that does something else besides they are noise, and the processor times say
-more.
+are of the best of three rounds; on a machine that does something else besides they are noise, and the processor times
+say more.
 """
 
 from __future__ import annotations
