@@ -18,10 +18,11 @@ MAY_IMPORT = {
     "types": set(),
     "disk": GROUND,
     "faults": set(),
+    "pauses": set(),
     "lock": GROUND | {"disk"},
     "protocol": GROUND,
     "capture": GROUND | DISK | {"protocol"},
-    "archive": GROUND | DISK | {"protocol"},
+    "archive": GROUND | DISK | {"pauses", "protocol"},
     "replay": GROUND | {"protocol", "archive"},
     "research": GROUND | {"protocol", "archive"},
     # what puts rooms together: the Python interface, and a capture with its archiver,
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "__init__": GROUND | {"library"},
     "cli": GROUND
     | DISK
-    | {"protocol", "capture", "archive", "replay", "research", "library", "recording", "supervision"},
+    | {"pauses", "protocol", "capture", "archive", "replay", "research", "library", "recording", "supervision"},
 }
 
 IMPURE_MODULES = {

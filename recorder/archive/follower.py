@@ -28,6 +28,7 @@ from recorder.archive.starting_state import Unread
 from recorder.errors import Damaged, RecorderError
 from recorder.faults import point
 from recorder.lock import ARCHIVER, RecorderLock
+from recorder.pauses import shorten_pauses
 from recorder.protocol.topics import load_topics
 
 _POLL: Final = 0.2
@@ -37,6 +38,7 @@ _DAY: Final = 86_400_000_000  # microseconds
 _LOCK_WAIT: Final = 60.0
 _RETRY: Final = (1.0, 2.0, 5.0, 15.0, 60.0)
 _LAST_TRIES: Final = 3
+_NICE: Final = 5  # receiving comes first: what is not archived yet is safe, what is not received is not
 
 
 class Parent:
@@ -197,6 +199,8 @@ def tell_parent(parent: Parent, lock: RecorderLock, news: News) -> None:
 def main(arguments: list[str]) -> int:
     """Run the archiver process."""
     data, recorder, session = arguments
+    os.nice(_NICE)
+    shorten_pauses()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the capture says when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     parent = Parent()

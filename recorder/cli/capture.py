@@ -112,6 +112,7 @@ def _record(flags: Mapping[str, object], config: Path | None, *, for_: str | Non
     settings = capture_settings(flags, config=config)
     stop_at = _stop_at(for_, until, now=datetime.now(UTC), zone=_zone(settings))
     from recorder.capture.capture import Capture, stop_on_signals  # noqa: PLC0415  as below
+    from recorder.pauses import shorten_pauses  # noqa: PLC0415
     from recorder.recording import (  # noqa: PLC0415  pyarrow takes a moment to import; errors above come before
         record,
         reload_on_hangup,
@@ -125,6 +126,7 @@ def _record(flags: Mapping[str, object], config: Path | None, *, for_: str | Non
     with watching() as watch:
         if stop_at is not None:
             logging.getLogger(__name__).info("stops at %s", f"{stop_at:%Y-%m-%d %H:%M:%S %Z}")
+        shorten_pauses()
         outcome = asyncio.run(record(settings, stop_at=stop_at, watch=watch, ready=ready))
     print_outcome(outcome)
 
