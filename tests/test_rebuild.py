@@ -25,6 +25,7 @@ from recorder.archive.replacement import replace_date
 from recorder.archive.verify import verify
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.topics import Column, Topics, load_topics
+from recorder.recording import verify_archive
 
 TOPICS = load_topics()
 LATER = "20261121T120000bbbb"
@@ -231,6 +232,22 @@ def test_orders_keep_their_contracts_over_segments_and_dates(layout: Layout) -> 
     assert [AAPL, AAPL, IBM, IBM, IBM, 7, 7] == [row["conid"] for row in before]
     assert before == rows(layout, TOPICS, "orders")
     assert said_before == commits(layout)
+    assert [] == problems(layout, TOPICS)
+
+
+def test_what_was_known_before_a_hole_is_known_behind_it(layout: Layout) -> None:
+    """As it is where frames are archived and read: an order's contract was told before the hole."""
+    frames = [Given(NOON, order(1, conid=AAPL)), *(Given(NOON + number, order(1)) for number in range(1, 6))]
+    write_session(layout, frames, rotations=(2, 4))
+    segment = sorted(layout.journal("main").glob("*.seg"))[1]
+    segment.write_bytes(segment.read_bytes()[:200] + b"?" + segment.read_bytes()[201:])
+    verify_archive(layout, TOPICS, rederive=False, repair=True, done=lambda _frames: None)
+    archive(layout)
+    before = rows(layout, TOPICS, "orders")
+    run(layout, TOPICS, "orders")
+
+    assert [(seq, AAPL) for seq in (0, 1, 4, 5)] == [(row["seq"], row["conid"]) for row in before]
+    assert before == rows(layout, TOPICS, "orders")
     assert [] == problems(layout, TOPICS)
 
 

@@ -135,14 +135,13 @@ class _Work:
         return PartitionInfo(digest.rows, digest.hexdigest())
 
     def _state_before(self, commit: Commit) -> DecodingState:
-        """Give the decoder's state before a commit: as derived again, or as the commit before it says."""
-        known = self._states.get((commit.session, commit.first))
-        if known is None:
-            before = frames_parts(self._layout, session=commit.session)
-            known = next(
-                (part.commit().state for part in before if part.name.last == commit.first - 1), DecodingState()
-            )
-        return known
+        """Give the decoder's state before a commit: as derived again, or as the commit before it says, over holes too."""
+        before = [part for part in frames_parts(self._layout, session=commit.session) if part.name.last < commit.first]
+        if not before:
+            return DecodingState()
+        last = max(before, key=lambda part: part.name.last)
+        known = self._states.get((commit.session, last.name.last + 1))
+        return last.commit().state if known is None else known
 
     def _rewrite_commits(self, date: str, parts: list[FramesPart], commits: dict[Path, Commit]) -> None:
         """Write a date's frames parts again, with these commits in their footers."""
