@@ -135,7 +135,7 @@ class _Work:
         return PartitionInfo(digest.rows, digest.hexdigest())
 
     def _state_before(self, commit: Commit) -> DecodingState:
-        """Give the decoder's state before a commit: as derived again, or as the commit before it says, over holes too."""
+        """Give the decoder's state before a commit: as derived again, or as the last one before it says."""
         before = [part for part in frames_parts(self._layout, session=commit.session) if part.name.last < commit.first]
         if not before:
             return DecodingState()
