@@ -44,7 +44,7 @@ BENCHES = {
     "compaction": Bench("bench_archive.py", "--frames 10000000 --segments 24", "--frames 500000 --segments 24"),
     "storage": Bench("bench_storage.py", "", "--frames 200000"),
     "replay": Bench("bench_replay.py", "", "--frames 200000"),
-    "load": Bench("bench_load.py", "", "--frames 200000 --state-frames 500000 --repeat 3"),
+    "load": Bench("bench_load.py", "", "--frames 200000 --state-frames 500000 --rounds 3"),
     "idle": Bench("bench_idle.py", "", "--seconds 15"),
 }
 
@@ -85,6 +85,21 @@ ROWS = (
         "JSON lines, gzip -6", "0.95 or less"),
     Row("both, beside zstd -19", "storage.verbatim_bytes_per_frame", "bytes a frame",
         "storage.zstd_19_bytes_per_frame", "JSON lines, zstd -19"),
+    Row("replay in process, verbatim frames", "replay.frames_per_s", "frames/s", asked="1,500,000"),
+    Row("replay in process, events of six columns", "replay.events_per_s", "events/s",
+        "peers.nautilus_query_per_s", "nautilus_trader's catalog", "1,000,000"),
+    Row("the same, beside DBN of one stream, nothing merged", "replay.events_per_s", "events/s",
+        "peers.databento_iterate_per_s", "databento"),
+    Row("served to one websockets client", "replay.served_per_s", "messages/s", "replay.ceiling_per_s",
+        "the client's own ceiling", "200,000"),
+    Row("paced at 5,000/s, inter-arrival error, p99", "replay.paced_p99_us", "us", "replay.bare_sender_p99_us",
+        "a bare paced sender", "under 1,000"),
+    Row("load of a contract-day, four columns", "load.load", "ms", "load.load: pandas", "pandas", "1.3 or less"),
+    Row("the same, filled", "load.fill", "ms", "load.load: pandas", "pandas, not filled", "2 or less"),
+    Row("the same, as an Arrow table", "load.table", "ms", "load.table: pyarrow", "pyarrow"),
+    Row("one-minute bars of it", "load.bars of the mid", "ms", "load.bars of the mid: pandas", "pandas", "under 200"),
+    Row("state in a day of 10 million rows, four columns", "load.state of the book", "ms",
+        "load.state of the book: duckdb", "duckdb", "under 1,000"),
     Row("idle at 1,000 frames/s", "idle.cpu_percent_at_1000", "% of a core", asked="under 3"),
 )  # fmt: skip
 
@@ -137,8 +152,9 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
 
 def _find(figures: dict[str, dict[str, Any]], name: str) -> float | None:
     bench, _, key = name.partition(".")
-    found: float | None = figures.get(bench, {}).get(key)
-    return found
+    found: Any = figures.get(bench, {}).get(key)
+    said: float | None = found["median"] if isinstance(found, dict) else found
+    return said
 
 
 def main() -> None:
