@@ -144,10 +144,14 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
         if ours is None:
             continue
         peer = None if row.peer is None else _find(figures, row.peer)
-        beside = "" if peer is None else f"{peer:,g} ({row.of})"
+        beside = "" if peer is None else f"{_written(peer)} ({row.of})"
         ratio = "" if peer is None else f"{ours / peer:.2f}"
-        lines.append(f"| {row.what} | {ours:,g} {row.unit} | {beside} | {ratio} | {row.asked} |")
+        lines.append(f"| {row.what} | {_written(ours)} {row.unit} | {beside} | {ratio} | {row.asked} |")
     return "\n".join(lines)
+
+
+def _written(number: float) -> str:
+    return f"{number:,.0f}" if number >= 1000 else f"{number:g}"
 
 
 def _find(figures: dict[str, dict[str, Any]], name: str) -> float | None:

@@ -46,11 +46,9 @@ def main(seconds: int, rate: int) -> None:
                 capture.terminate()
             gateway.terminate()
     warm = np.array(ages[len(ages) // 10 :])
-    p50, p99 = np.percentile(warm, [50, 99])
-    print(
-        f"{len(warm):,} events: {p50:.0f} ms after receipt (median), p99 {p99:.0f} ms, at the most {warm.max():.0f} ms"
-    )
-    print(f"the follower takes {busy:.1%} of a processor")
+    figures = {"events": len(warm), "age_ms_most": round(warm.max())}
+    figures |= {f"age_ms_p{percent}": round(np.percentile(warm, percent)) for percent in (50, 99)}
+    print(json.dumps(figures | {"follower_cpu_percent": round(100 * busy, 1)}, indent=2))
 
 
 if __name__ == "__main__":
