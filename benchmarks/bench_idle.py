@@ -2,9 +2,9 @@
 
     python benchmarks/bench_idle.py [--rates 0,100,1000] [--seconds 60]
 
-The gateway is the simulator with 100 contracts, the settings are the defaults, capture and archiver are the processes
-that users run. A run's first ten seconds are left out: they are the start. Memory is what both processes hold in the
-end, pages that they share counted twice; the most is the highest of one look a second.
+The gateway is the simulator with 100 contracts, the settings are the defaults or those of the environment
+(`RECORDER_FLUSH_EVERY=60s`), capture and archiver are the processes that users run. A run's first ten seconds are left
+out: they are the start. Memory is what both processes hold, pages that they share counted twice, looked at each second.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-from processes import RECORDER, Watch
+from processes import RECORDER, Watch, usage
 
 SETTLE_S = 10
 
 
-def measure(rate: int, seconds: int, folder: Path) -> dict[str, float]:
+def measure(rate: int, seconds: int, folder: Path) -> dict[str, Any]:
     """Run simulator and capture; give percent of a core and megabytes."""
     simulate = [
         "simulate",
@@ -51,12 +52,7 @@ def measure(rate: int, seconds: int, folder: Path) -> dict[str, float]:
             capture.send_signal(signal.SIGTERM)
         simulator.send_signal(signal.SIGINT)
         simulator.stdout.read()
-    first, last = watch.samples[0], watch.samples[-1]
-    return {
-        "cpu_percent": round(100 * (last.cpu - first.cpu) / (last.at - first.at), 1),
-        "memory_mb": round(last.memory / 1e6),
-        "memory_mb_most": round(max(one.memory for one in watch.samples) / 1e6),
-    }
+    return usage(watch.samples)
 
 
 def main() -> None:

@@ -6,8 +6,9 @@ import os
 import sys
 import time
 from pathlib import Path
+from statistics import linear_regression, median
 from threading import Event, Thread
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RECORDER = [sys.executable, "-c", "from recorder.cli.main import main; main()"]
 TICK = os.sysconf("SC_CLK_TCK")
@@ -55,3 +56,16 @@ def _used(pid: int) -> tuple[float, int] | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return (int(stat[11]) + int(stat[12])) / TICK, int(pages) * PAGE
+
+
+def usage(samples: list[Sample]) -> dict[str, Any]:
+    """Sum up what a process took; the memory's slope is that of the last two thirds."""
+    first, last = samples[0], samples[-1]
+    late = samples[len(samples) // 3 :]
+    slope = linear_regression([one.at for one in late], [one.memory for one in late]).slope
+    return {
+        "cpu_percent": round(100 * (last.cpu - first.cpu) / (last.at - first.at), 1),
+        "memory_mb_median": round(median(one.memory for one in late) / 1e6),
+        "memory_mb_most": round(max(one.memory for one in samples) / 1e6),
+        "memory_slope_mb_an_hour": round(slope * 3600 / 1e6, 1),
+    }

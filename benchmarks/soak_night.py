@@ -23,14 +23,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import linear_regression, median
+from statistics import median
 from threading import Thread
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from nights import SECOND, Log, Patience, Row, judged, lost_under_way, market_conid, read_log, rows_of
-from processes import RECORDER, Sample, Watch
+from processes import RECORDER, Sample, Watch, usage
 
 from recorder.cli.durations import parse_duration
 from recorder.cli.fault_script import script_of
@@ -223,19 +223,6 @@ def recoveries(night: Night) -> dict[str, list[float]]:
     for fault in waiting:
         found.setdefault(fault.name, []).append(float("inf"))
     return found
-
-
-def usage(samples: list[Sample]) -> dict[str, Any]:
-    """Sum up what the capture took; the memory's slope is that of the last two thirds."""
-    first, last = samples[0], samples[-1]
-    late = samples[len(samples) // 3 :]
-    slope = linear_regression([one.at for one in late], [one.memory for one in late]).slope
-    return {
-        "cpu_percent": round(100 * (last.cpu - first.cpu) / (last.at - first.at), 1),
-        "memory_mb_median": round(median(one.memory for one in late) / 1e6),
-        "memory_mb_most": round(max(one.memory for one in samples) / 1e6),
-        "memory_slope_mb_an_hour": round(slope * 3600 / 1e6, 1),
-    }
 
 
 def tell(night: Night, rows: list[Row]) -> None:
