@@ -83,7 +83,7 @@ ROWS = (
         "JSON lines, gzip -6", "0.65 or less"),
     Row("verbatim, compacted", "storage.verbatim_bytes_per_frame", "bytes a frame", "storage.gzip_bytes_per_frame",
         "JSON lines, gzip -6", "0.95 or less"),
-    Row("both, beside zstd -19", "storage.verbatim_bytes_per_frame", "bytes a frame",
+    Row("the same, beside zstd -19", "storage.verbatim_bytes_per_frame", "bytes a frame",
         "storage.zstd_19_bytes_per_frame", "JSON lines, zstd -19"),
     Row("replay in process, verbatim frames", "replay.frames_per_s", "frames/s", asked="1,500,000"),
     Row("replay in process, events of six columns", "replay.events_per_s", "events/s",
