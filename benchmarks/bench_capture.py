@@ -14,17 +14,15 @@ import asyncio
 import json
 import platform
 import resource
-import subprocess
-import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
 from load_server import CONTRACTS, frames
+from processes import load_server
 from websockets.asyncio.client import connect
 
 import recorder
@@ -36,19 +34,7 @@ from recorder.protocol.topics import load_topics
 from recorder.recording import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from recorder.capture.capture import Capture
-
-
-@contextmanager
-def load(total: int) -> Iterator[int]:
-    """Run the load server; give its port."""
-    server = Path(__file__).with_name("load_server.py")
-    with subprocess.Popen([sys.executable, str(server), str(total)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.kill()
 
 
 async def bare(port: int, total: int) -> float:
@@ -114,9 +100,9 @@ def main() -> None:
     shorten_pauses()  # as the command does
     results: list[tuple[float, float, float]] = []
     for number in range(options.runs):
-        with load(options.frames) as port:
+        with load_server(options.frames) as port:
             plain = asyncio.run(bare(port, options.frames))
-        with load(options.frames) as port, tempfile.TemporaryDirectory() as folder:
+        with load_server(options.frames) as port, tempfile.TemporaryDirectory() as folder:
             received, sustained = asyncio.run(ours(port, options.frames, Path(folder) / "data"))
         results.append((plain, received, sustained))
         print(f"run {number + 1}: bare {plain:,.0f}/s  received {received:,.0f}/s  sustained {sustained:,.0f}/s")

@@ -15,24 +15,24 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from processes import RECORDER
 
 import recorder
 
 SECONDS = 20
 RATE = 200
-COMMAND = (sys.executable, "-c", "from recorder.cli.main import main; main()")
 
 
 def main(seconds: int, rate: int) -> None:
     """Follow a capture and print percentiles of the events' ages."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
-        serving = (*COMMAND, "simulate", "--serve", "127.0.0.1:0", "--rate", str(rate), "--contracts", "20", "--json")
+        serving = (*RECORDER, "simulate", "--serve", "127.0.0.1:0", "--rate", str(rate), "--contracts", "20", "--json")
         with subprocess.Popen(serving, stdout=subprocess.PIPE) as gateway:
             assert gateway.stdout is not None
             serves = json.loads(gateway.stdout.readline())
             conids = ",".join(map(str, serves["conids"]))
-            capturing = (*COMMAND, "capture", "--gateway", serves["gateway"], "--conid", conids)
+            capturing = (*RECORDER, "capture", "--gateway", serves["gateway"], "--conid", conids)
             with subprocess.Popen(
                 (*capturing, "--data", str(data), "--flush-every", "2s"), stdout=subprocess.DEVNULL
             ) as capture:

@@ -23,27 +23,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from processes import load_server
 
 import recorder
 
 PERCENTS = (50, 99, 99.9, 100)
-
-
-@contextmanager
-def load(total: int, rate: int) -> Iterator[int]:
-    """Run the load server, paced unless the rate is 0; give its port."""
-    server = Path(__file__).with_name("load_server.py")
-    with subprocess.Popen([sys.executable, str(server), str(total), str(rate)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
-        process.kill()
 
 
 def be_capture(ages: str, arguments: list[str]) -> None:
@@ -72,7 +61,7 @@ def percentiles(name: str, milliseconds: npt.NDArray[np.float64]) -> dict[str, f
 def measure(rate: int, seconds: int, frames: int, flush_every: str) -> dict[str, float]:
     """Run one capture at a rate, or at full speed (0); give percentiles in milliseconds."""
     total = rate * seconds or frames
-    with load(total, rate) as port, tempfile.TemporaryDirectory() as folder:
+    with load_server(total, rate) as port, tempfile.TemporaryDirectory() as folder:
         data, ages = Path(folder) / "data", Path(folder) / "ages.npy"
         words = ["--gateway", f"http://127.0.0.1:{port}/v1/api", "--conid", "265598", "--topic", "market_data"]
         words += ["--data", str(data), "--for", f"{seconds + 3}s", "--flush-every", flush_every]

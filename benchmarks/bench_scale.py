@@ -24,7 +24,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loads import DATE, market, write_day
+from load_server import frames as market
+from loads import DATE, DISTINCT, write_day
 
 import recorder
 from recorder.archive.layout import open_layout
@@ -89,7 +90,7 @@ def be_step(name: str, data: Path) -> None:
 
 def measure(frames: int, contracts: int, data: Path) -> dict[str, dict[str, float]]:
     """Write a day and run every step on it."""
-    write_day(data, frames=frames, payloads=market(contracts), segment=SEGMENT)
+    write_day(data, frames=frames, payloads=market(DISTINCT, contracts), segment=SEGMENT)
     found = {}
     for name in STEPS:
         words = [sys.executable, __file__, "--step", name, "--data", str(data)]

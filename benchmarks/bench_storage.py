@@ -20,7 +20,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from loads import market, write_day
+from load_server import frames
+from loads import write_day
 
 from recorder.archive.layout import open_layout
 from recorder.recording import compact_finished, flush
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--columns", action="store_true", help="say also what each column takes")
     options = parser.parse_args()
     count = options.frames
-    payloads = market(options.contracts, count)
+    payloads = frames(count, options.contracts)
     lines = b"\n".join(payloads) + b"\n"
     gzipped = len(gzip.compress(lines, 6))
     sample = b"\n".join(payloads[:SAMPLE])

@@ -25,9 +25,9 @@ READY = (
 )
 
 
-def frames(count: int) -> list[bytes]:
+def frames(count: int, contracts: int = CONTRACTS) -> list[bytes]:
     """Make the payloads: a full frame of each contract, then deltas."""
-    feed = SyntheticFeed(seed=1, contracts=CONTRACTS, rate=100_000)
+    feed = SyntheticFeed(seed=1, contracts=contracts, rate=100_000)
     now = 1_785_763_811_000_000
     streams = [f"smd+{conid}" for conid in feed.instruments]
     feed.want(streams)

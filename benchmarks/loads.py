@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from load_server import frames as market
+
 from recorder.archive.layout import make_layout, open_layout
 from recorder.disk import make_folder
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.marks import encode_mark
 from recorder.protocol.segment import Header, code_of, encode_batch, encode_end, encode_header
 from recorder.recording import compact_finished, flush
-from recorder.replay.synthetic import SyntheticFeed
 
 DATE = "2026-11-20"
 BEGIN = 1_795_132_800_000_000  # 2026-11-20 00:00 UTC
@@ -20,22 +21,9 @@ BATCH = 10_000
 SEGMENT = 1_000_000
 
 
-def market(contracts: int, distinct: int = DISTINCT) -> list[bytes]:
-    """Make the payloads of market data: a full frame of each contract, then deltas."""
-    feed = SyntheticFeed(seed=1, contracts=contracts, rate=100_000)
-    now = 1_785_763_811_000_000
-    streams = [f"smd+{conid}" for conid in feed.instruments]
-    feed.want(streams)
-    made = [payload for stream in streams if (payload := feed.snapshot(stream, now)) is not None]
-    while len(made) < distinct:
-        now += 20_000
-        made += [update.data for update in feed.advance(now).updates if update.stream.startswith("smd+")]
-    return made[:distinct]
-
-
 def make_day(data: Path, *, frames: int, contracts: int) -> None:
     """Write a day's frames as segments, evenly over the day, then archive and compact them."""
-    write_day(data, frames=frames, payloads=market(contracts))
+    write_day(data, frames=frames, payloads=market(DISTINCT, contracts))
     layout = open_layout(data)
     flush(layout, tell=lambda _news: None)
     compact_finished(layout, before="2100-01-01", done=lambda _rows: None)

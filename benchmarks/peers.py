@@ -22,14 +22,14 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from load_server import CONTRACTS, frames
+from processes import load_server
 
 from recorder.replay.synthetic import SyntheticFeed
 
@@ -139,16 +139,6 @@ def databento(count: int, folder: Path) -> dict[str, float]:
     }
 
 
-@contextmanager
-def load(total: int) -> Iterator[int]:
-    """Run the load server; give its port."""
-    server = Path(__file__).with_name("load_server.py")
-    with subprocess.Popen([sys.executable, str(server), str(total)], stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None, "it is a pipe"
-        yield int(process.stdout.readline())
-        process.kill()
-
-
 def ibind(count: int, _folder: Path) -> dict[str, float]:
     """Receive market data with ibind, from the load server, until its sink has it all."""
     from ibind import IbkrClient, IbkrWsClient, events, subscriptions  # noqa: PLC0415
@@ -164,7 +154,7 @@ def ibind(count: int, _folder: Path) -> dict[str, float]:
                 self.stamps.append(time.perf_counter())
 
     sink = Counting()
-    with load(count) as port:
+    with load_server(count) as port:
         rest = IbkrClient(url=f"http://127.0.0.1:{port}/v1/api/")
         url = f"ws://127.0.0.1:{port}/v1/api/ws"
         stream = IbkrWsClient(url=url, ibkr_client=rest, sink=sink, account_id="DU1000001")

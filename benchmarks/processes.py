@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import linear_regression, median
 from threading import Event, Thread
@@ -13,6 +16,16 @@ from typing import Any, NamedTuple
 RECORDER = [sys.executable, "-c", "from recorder.cli.main import main; main()"]
 TICK = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def load_server(total: int, rate: int = 0) -> Iterator[int]:
+    """Run the load server, paced unless the rate is 0; give its port."""
+    server = Path(__file__).with_name("load_server.py")
+    with subprocess.Popen([sys.executable, str(server), str(total), str(rate)], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None, "it is a pipe"
+        yield int(process.stdout.readline())
+        process.kill()
 
 
 class Sample(NamedTuple):

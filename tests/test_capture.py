@@ -34,6 +34,7 @@ from conftest import (
 import recorder
 from recorder.archive.layout import open_layout
 from recorder.capture.journal import Journal
+from recorder.capture.rest import Rest
 from recorder.errors import GatewayError, RecorderError
 from recorder.library import Archive
 from recorder.protocol.envelope import wire_topic
@@ -44,6 +45,7 @@ from recorder.replay.gateway import Gateway
 
 DOCUMENTED = (Path(__file__).parent / "data" / "seed_frames.jsonl").read_bytes().splitlines()
 """The broker's documented samples, repaired into valid JSON."""
+BULLETIN = b'{"topic":"blt","args":{"id":"1","message":"late"}}'
 
 
 def stream_of(data: bytes) -> str:
@@ -415,6 +417,50 @@ async def test_a_frozen_connection_does_not_delay_the_next(tmp_path: Path) -> No
     back = [frame.ts_recv for frame in recorder.open(data).frames(kinds=["mark"]) if b'"connected"' in frame.data]
 
     assert back[1] - left[0] < 9 * SECOND
+
+
+@in_loop
+async def test_what_comes_from_a_connection_that_was_given_up_is_still_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no heartbeats, but is read for a while before it is dropped; if it speaks, it is closed properly."""
+    monkeypatch.setattr("recorder.capture.conversation._QUIET", 4.0)  # time enough for a busy machine
+    feed, data = Script(), tmp_path / "data"
+    async with (
+        gateway_with(feed) as gateway,
+        recording(settings_for(gateway, data, heartbeat_timeout=1.5)) as running,
+    ):
+        await sent(running, feed, [quote(1)])
+        (frozen,) = gateway.hub.clients
+        frozen.freeze()
+        await eventually(lambda: any(b'"heartbeat_lost"' in mark for mark in payloads(data, kind="mark")))
+        frozen.thaw()
+        frozen.send([BULLETIN])
+        await eventually(lambda: BULLETIN in payloads(data))
+        await eventually(lambda: "disconnected" in events(data))
+    end = next(mark for mark in marks(data) if mark["event"] == "disconnected")
+
+    assert [1] == [frame.conn for frame in recorder.open(data).frames() if frame.data == BULLETIN]
+    assert 1000 == end["code"]
+
+
+@in_loop
+async def test_a_defect_beside_the_recording_is_told_and_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The snapshot of the orders fails in a way that nobody foresaw."""
+
+    async def fails(_self: Rest) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Rest, "orders", fails)
+    feed, data = Script(), tmp_path / "data"
+    async with gateway_with(feed) as gateway, recording(settings_for(gateway, data)) as running:
+        await eventually(lambda: "an errand beside the recording failed" in caplog.text)
+        await sent(running, feed, [quote(1)])
+
+    assert "ZeroDivisionError" in caplog.text
+    assert quote(1) in payloads(data)
 
 
 @in_loop

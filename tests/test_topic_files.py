@@ -175,6 +175,13 @@ def test_samples_fill_every_column(name: str) -> None:
     assert {column.name for column in topic.columns} - filled == set()
 
 
+def test_what_speaks_only_on_change_is_known() -> None:
+    """Its silence is no gap: orders without a live order, trades on a day without executions."""
+    asked = {topic.name: topic.subscription for topic in load_topics() if topic.subscription is not None}
+
+    assert {"orders", "trades"} == {name for name, subscription in asked.items() if not subscription.answered}
+
+
 def test_market_data_has_at_most_48_columns() -> None:
     """Mostly empty columns cost every reader memory."""
     assert len(topic_named("market_data").columns) <= 48

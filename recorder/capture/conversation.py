@@ -131,6 +131,7 @@ class Conversation:
 
     async def _leave(self, wire: Wire, stop: asyncio.Event) -> None:
         """Unsubscribe, and read the socket to its end."""
+        received = self._counters.received
         self.catch_up()
         for text in self._session.farewell():
             try:
@@ -138,7 +139,7 @@ class Conversation:
                     break
             except TimeoutError:
                 break  # it does not read; closing has a time limit of its own
-        if not (self._session.mute and await self._drops(wire)):
+        if not (self._session.mute and await self._drops(wire, received)):
             await wire.close()
         ours = "stopped" if stop.is_set() else "the market is closed" if self._session.dozing else None
         reason = ours or wire.close_reason or "the connection ended"
@@ -151,9 +152,8 @@ class Conversation:
         level = logging.INFO if ours else logging.WARNING
         _log.log(level, "disconnected (%s)", reason)
 
-    async def _drops(self, wire: Wire) -> bool:
-        """Drop a connection that carries nothing any more, so that closing it does not delay the next; else False."""
-        received = self._counters.received
+    async def _drops(self, wire: Wire, received: int) -> bool:
+        """Drop a connection if nothing came on it since so many frames, so that its close does not delay the next."""
         await asyncio.wait({asyncio.create_task(wire.wait_closed())}, timeout=_QUIET)
         if received != self._counters.received or self._journal.under_pressure:
             return False
@@ -200,9 +200,9 @@ class Conversation:
             if errand is not None:
                 task = asyncio.create_task(errand)
                 self._errands.add(task)
-                task.add_done_callback(self._run)
+                task.add_done_callback(self._errand_over)
 
-    def _run(self, errand: asyncio.Task[None]) -> None:
+    def _errand_over(self, errand: asyncio.Task[None]) -> None:
         self._errands.discard(errand)
         if not errand.cancelled() and (exc := errand.exception()) is not None:
             _log.error("an errand beside the recording failed; the recording goes on", exc_info=exc)

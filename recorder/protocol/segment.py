@@ -50,7 +50,10 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FrameBatch(NamedTuple):
-    """Consecutive frames of one session, as columns. `offsets` has one more value than there are frames."""
+    """Consecutive frames of one session, as columns.
+
+    `offsets` has one more value than there are frames: it begins with 0 and ends with the length of `blob`.
+    """
 
     first_seq: int
     ts_recv: npt.NDArray[np.int64]
@@ -269,16 +272,19 @@ def gathered(batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
 def tail(batch: FrameBatch, first_seq: int) -> FrameBatch:
     """Give the frames from `first_seq` on; at least one is left."""
     skip = first_seq - batch.first_seq
-    if skip <= 0:
-        return batch
-    begin = int(batch.offsets[skip])
+    return cut(batch, skip, len(batch)) if skip > 0 else batch
+
+
+def cut(batch: FrameBatch, first: int, last: int) -> FrameBatch:
+    """Give the frames from place `first` on, up to `last`, as slices are counted."""
+    begin, end = int(batch.offsets[first]), int(batch.offsets[last])
     return FrameBatch(
-        first_seq,
-        batch.ts_recv[skip:],
-        batch.conn[skip:],
-        batch.code[skip:],
-        batch.offsets[skip:] - begin,
-        batch.blob[begin:],
+        batch.first_seq + first,
+        batch.ts_recv[first:last],
+        batch.conn[first:last],
+        batch.code[first:last],
+        batch.offsets[first : last + 1] - begin,
+        batch.blob[begin:end],
     )
 
 

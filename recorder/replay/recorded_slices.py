@@ -16,7 +16,7 @@ import numpy.typing as npt
 from recorder.archive.reading import Reader, Span
 from recorder.protocol.envelope import read_json
 from recorder.protocol.marks import decode_mark
-from recorder.protocol.segment import CODES, FrameBatch
+from recorder.protocol.segment import CODES, FrameBatch, cut
 from recorder.replay.recorded_run import Columns, columns_of
 
 OWN: Final = frozenset({"system", "act", "sts", "tic", "ech", "ech+hb"})
@@ -75,7 +75,7 @@ def loaded(reader: Reader, recorder: str, span: Span) -> Iterator[Loaded]:
         first = 0 if span.start is None else int(np.searchsorted(latest, span.start))
         last = len(latest) if span.end is None else int(np.searchsorted(latest, span.end))
         if first < last:
-            yield load(piece.session, _cut(batch, first, last), latest[first:last])
+            yield load(piece.session, cut(batch, first, last), latest[first:last])
 
 
 def load(session: str, batch: FrameBatch, latest: npt.NDArray[np.int64]) -> Loaded:
@@ -124,14 +124,3 @@ def _answered(batch: FrameBatch) -> Iterator[Happening]:
         line, _, body = bytes(batch.blob[batch.offsets[place] : batch.offsets[place + 1]]).partition(b"\n")
         if _ORDERS in line:
             yield Happening(place, "orders", body)
-
-
-def _cut(batch: FrameBatch, first: int, last: int) -> FrameBatch:
-    return FrameBatch(
-        batch.first_seq + first,
-        batch.ts_recv[first:last],
-        batch.conn[first:last],
-        batch.code[first:last],
-        batch.offsets[first : last + 1],
-        batch.blob,
-    )
