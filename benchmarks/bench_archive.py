@@ -70,7 +70,7 @@ async def _journal(data: Path, count: int, segments: int) -> None:
     journal.note(encode_mark("session_started", predecessor=None))
     for number in range(count):
         now += EVERY
-        journal.append(distinct[number % len(distinct)], IN_TEXT)
+        journal.extend([(now, IN_TEXT, distinct[number % len(distinct)])])
         if number % TURN == 0:
             await asyncio.sleep(0.003)  # let the loop hand the batch over, as a capture's does
     await journal.close()

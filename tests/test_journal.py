@@ -75,6 +75,11 @@ def read(path: Path) -> tuple[Header, list[Frame], bool]:
     return reader.header, frames, reader.finished
 
 
+def receive(journal: Journal, data: bytes, code: int = IN_TEXT) -> None:
+    """Let a journal take a frame that was received now."""
+    journal.extend([(journal.stamp(), code, data)])
+
+
 def received(layout: Layout) -> list[Frame]:
     """Give the frames of the first segment so far: none while it is not there, or only begun."""
     paths = layout.segments("main")
@@ -198,7 +203,7 @@ def test_a_segment_ends_on_size(layout: Layout, limits: Limits) -> None:
 async def test_a_frame_is_on_disk_soon_without_anything_else_happening(layout: Layout) -> None:
     """In a segment that is still open."""
     journal = journal_at(layout)
-    journal.append(b"a", IN_TEXT)
+    receive(journal, b"a")
     await eventually(lambda: received(layout))
     header, frames, finished = read(layout.segments("main")[0])
     await journal.close()
@@ -212,12 +217,12 @@ async def test_a_frame_is_on_disk_soon_without_anything_else_happening(layout: L
 async def test_frames_carry_the_number_of_their_connection(layout: Layout) -> None:
     """Those gathered before a new connection keep the old one's."""
     journal = journal_at(layout)
-    journal.append(b"none", IN_TEXT)
+    receive(journal, b"none")
     journal.begin_connection()
-    journal.append(b"first", IN_TEXT)
-    journal.append(b"first", IN_BINARY)
+    receive(journal, b"first")
+    receive(journal, b"first", IN_BINARY)
     journal.begin_connection()
-    journal.append(b"second", IN_TEXT)
+    receive(journal, b"second")
     await journal.close()
 
     assert [(0, b"none"), (1, b"first"), (1, b"first"), (2, b"second")] == [
@@ -231,8 +236,8 @@ async def test_tokens_are_masked_before_they_are_written(layout: Layout) -> None
     masker = Masker()
     masker.learn("secret-token")
     journal = journal_at(layout, masker=masker)
-    journal.append(b'{"a":"secret-token"}', IN_TEXT)
-    journal.append(b'{"topic":"tic","id":"unknown-token"}', IN_TEXT)
+    receive(journal, b'{"a":"secret-token"}')
+    receive(journal, b'{"topic":"tic","id":"unknown-token"}')
     await journal.close()
     content = layout.segments("main")[0].read_bytes()
 
@@ -258,9 +263,9 @@ async def test_the_journal_counts_what_is_not_in_parquet_yet(layout: Layout) -> 
     """By the segments that it is told of."""
     journal = journal_at(layout)
     for size in (100, 10):
-        journal.append(bytes(size), IN_TEXT)
+        receive(journal, bytes(size))
         journal.rotate()
-    journal.append(bytes(1), IN_TEXT)
+    receive(journal, bytes(1))
     await journal.close()
     counts = [journal.bytes_after_flushed]
     for last in (0, 1, 2):
@@ -280,7 +285,7 @@ async def test_pressure_is_told_once_when_memory_is_full_and_once_when_it_is_fre
         on_pressure=lambda high: told.append((high, journal.unwritten)),
     )
     for _ in range(10):
-        journal.append(bytes(3_000_000), IN_TEXT)
+        receive(journal, bytes(3_000_000))
     await eventually(lambda: journal.under_pressure)
     await eventually(lambda: len(told) == 2)
     await journal.close()
@@ -298,12 +303,12 @@ async def test_a_journal_whose_folder_is_gone_fails_once_and_writes_no_more(layo
     """The failure names the file and says what to do; closing raises it."""
     failures: list[DiskError] = []
     journal = journal_at(layout, on_failure=failures.append)
-    journal.append(b"a", IN_TEXT)
+    receive(journal, b"a")
     journal.rotate()
     await eventually(lambda: first_is_finished(layout))
     layout.journal("main").rename(layout.root / "elsewhere")
     for _ in range(5):
-        journal.append(b"b", IN_TEXT)
+        receive(journal, b"b")
         journal.rotate()
         await asyncio.sleep(0.05)
     with pytest.raises(DiskError) as caught:
@@ -329,7 +334,7 @@ def test_frames_that_cannot_be_masked_end_the_journal_aloud(layout: Layout, monk
     @in_loop
     async def write() -> None:
         journal = journal_at(layout, masker=Broken(), on_failure=failures.append)
-        journal.append(b"a", IN_TEXT)
+        receive(journal, b"a")
         await eventually(lambda: failures)
         with pytest.raises(DiskError, match="RecursionError"):
             await journal.close()

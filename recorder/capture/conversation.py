@@ -16,6 +16,7 @@ from recorder.capture.wire import Wire, open_wire
 from recorder.protocol.client_session import MARKET_DATA, ClientSession
 from recorder.protocol.connection_states import LOST
 from recorder.protocol.marks import encode_mark
+from recorder.protocol.socket_frames import Stamped
 from recorder.protocol.streams import News
 
 _log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Conversation:
         self._errands: set[asyncio.Task[None]] = set()
         self._looks = _LOOKS
         self._look_at = 0.0
-        self._passed: dict[bytes, tuple[int, int, bytes]] = {}
+        self._passed: dict[bytes, Stamped] = {}
         self._received = counters.received
         self._looked = 0
 
@@ -64,7 +65,9 @@ class Conversation:
         self._journal.begin_connection()
         self._session.opened(token, self._loop.time())  # frames may come before the opening is over
         try:
-            self.wire = await open_wire(gateway, sink=self._receive, cookies=cookies, tls=tls)
+            self.wire = await open_wire(
+                gateway, sink=self._receive, clock=self._journal.stamp, cookies=cookies, tls=tls
+            )
         except BaseException as exc:
             self._session.closed(str(exc) or type(exc).__name__)
             self._journal_marks()
@@ -161,18 +164,21 @@ class Conversation:
         await wire.wait_closed()
         return True
 
-    def _receive(self, data: bytes, code: int) -> None:
-        """Take a frame from the wire: journal it, then let the session look at it if it may matter to it."""
-        frame = self._journal.append(data, code)
-        self._counters.received += 1
-        at = data.rfind(MARKET_DATA)
-        if at >= 0 and self._looks <= 0 and not self._streams.unheard:
-            self._passed[data[at:]] = frame
-            return
-        self._looks -= 1
-        self._looked += 1
-        self._session.received(data, self._loop.time())
-        if self._session.has_output:
+    def _receive(self, frames: list[Stamped]) -> None:
+        """Take the frames of one read: journal them, then let the session look at those that may matter to it."""
+        self._journal.extend(frames)
+        self._counters.received += len(frames)
+        session, streams, now = self._session, self._streams, self._loop.time()
+        for frame in frames:
+            data = frame[2]
+            at = data.rfind(MARKET_DATA)
+            if at >= 0 and self._looks <= 0 and not streams.unheard:
+                self._passed[data[at:]] = frame
+            else:
+                self._looks -= 1
+                self._looked += 1
+                session.received(data, now)
+        if session.has_output:
             self._wake.set()
 
     def catch_up(self) -> None:

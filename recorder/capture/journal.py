@@ -30,6 +30,7 @@ from recorder.protocol.masking import Masker
 from recorder.protocol.segment import (
     IN_BINARY,
     IN_TEXT,
+    MARK,
     Header,
     code_of,
     encode_batch,
@@ -37,6 +38,7 @@ from recorder.protocol.segment import (
     encode_header,
     segment_name,
 )
+from recorder.protocol.socket_frames import Stamped
 from recorder.types import Kind, Op
 
 
@@ -51,12 +53,12 @@ class Limits(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Frames of one date and connection on their way to the writer; each is (ts_recv, code, data)."""
+    """Frames of one date and connection on their way to the writer."""
 
     first_seq: int
     date: str
     conn: int
-    frames: list[tuple[int, int, bytes]]
+    frames: list[Stamped]
     size: int
 
 
@@ -107,7 +109,7 @@ class Journal:
         self._segment_bytes = 0
         self._scheduled = False
         self._gather = limits.write_within / 20
-        self._frames: list[tuple[int, int, bytes]] = []
+        self._frames: list[Stamped] = []
         self._writer = _Writer(folder, recorder=recorder, session=session, sync_every=limits.sync_every, masker=masker)
         self._writer.notify = self._notified
         self._writer.start()
@@ -138,18 +140,20 @@ class Journal:
         slowest, self._writer.slowest = self._writer.slowest, [0]
         return slowest[0] / 1e6
 
-    def append(self, data: bytes, code: int) -> tuple[int, int, bytes]:
-        """Take a frame; `code` says its kind and opcode (`segment.code_of`). Give it stamped: (ts_recv, code, data)."""
-        ts = self._now() // 1000
+    def stamp(self) -> int:
+        """Give the receive stamp of what is received now: microseconds since the epoch."""
+        return self._now() // 1000
+
+    def extend(self, frames: Sequence[Stamped]) -> None:
+        """Take frames with one stamp, in order."""
+        ts = frames[0][0]
         if not self._day.start <= ts < self._day.end:
             self.rotate()
             self._day = self._boundary.day_of(ts)
-        frame = ts, code, data
-        self._frames.append(frame)
+        self._frames += frames
         if not self._scheduled:
             self._scheduled = True
             self._loop.call_later(self._gather, self._hand_over)
-        return frame
 
     def begin_connection(self) -> None:
         """Count the frames from now on to the session's next connection."""
@@ -158,17 +162,16 @@ class Journal:
 
     def note(self, data: bytes, kind: Kind = "mark", op: Op = "text") -> None:
         """Take a frame that was not received: a mark, a sent text, a recorded REST answer."""
-        self.append(data, code_of(kind, op))
+        self.extend([(self.stamp(), code_of(kind, op), data)])
         if kind == "mark":
             self._on_mark(data)
 
     def note_together(self, marks: Sequence[bytes]) -> None:
         """Take marks that reach the disk together or not at all: in one batch, with one stamp."""
         self._hand_over()
-        self.note(marks[0])
-        ts, code, _ = self._frames[-1]
-        self._frames += [(ts, code, mark) for mark in marks[1:]]
-        for mark in marks[1:]:
+        ts = self.stamp()
+        self.extend([(ts, MARK, mark) for mark in marks])
+        for mark in marks:
             self._on_mark(mark)
 
     def rotate(self) -> None:
