@@ -37,17 +37,16 @@ PERCENTS = (50, 99, 99.9, 100)
 
 def be_capture(ages: str, arguments: list[str]) -> None:
     """Be the recorder's command, its journal writer noting how old each batch's oldest frame was once written."""
-    from recorder.capture import journal  # noqa: PLC0415
+    from recorder.capture.journal_writer import Writer  # noqa: PLC0415
     from recorder.cli.main import run  # noqa: PLC0415
 
-    writer: Any = vars(journal)["_Writer"]
-    write, noted = vars(writer)["_write"], list[tuple[int, int]]()
+    write, noted = vars(Writer)["_write"], list[tuple[int, int]]()
 
     def noting(self: Any, batch: Any) -> None:
         write(self, batch)
         noted.append((time.time_ns() // 1000 - batch.frames[0][0], len(batch.frames)))
 
-    setattr(writer, "_write", noting)  # noqa: B010  a private step of the writer, measured
+    setattr(Writer, "_write", noting)  # noqa: B010  a private step of the writer, measured
     code = run(arguments)
     np.save(ages, np.array(noted, np.int64))
     sys.exit(code)

@@ -2,7 +2,7 @@
 
 It is started as `python -m recorder.archive.follower DATA RECORDER SESSION`, tells its parent what it did as JSON lines
 on standard output, and ends when standard input does: after the line `stop` with everything archived, without it (the
-capture died) at once, which is safe at any moment.
+capture died) at once, which is safe at any moment. It looks at the journal once a second, and at each line.
 """
 
 from __future__ import annotations
@@ -31,8 +31,7 @@ from recorder.lock import ARCHIVER, RecorderLock
 from recorder.pauses import shorten_pauses
 from recorder.protocol.topics import load_topics
 
-_POLL: Final = 0.2
-_REPORT_EVERY: Final = 1.0
+_LOOK_EVERY: Final = 1.0
 _SPACE_EVERY: Final = 60.0
 _DAY: Final = 86_400_000_000  # microseconds
 _LOCK_WAIT: Final = 60.0
@@ -71,8 +70,8 @@ class Parent:
         ready, _, _ = select.select([0], [], [], seconds)
         if ready:
             data = os.read(0, 4096)
-            self._buffer += data
-            self.stopping = b"stop" in self._buffer
+            *lines, self._buffer = (self._buffer + data).split(b"\n")
+            self.stopping = b"stop" in lines
             if not data and not self.stopping:
                 os._exit(0)  # the capture died; its successor archives what is left
 
@@ -120,7 +119,7 @@ class Follower:
     def _turn(self) -> bool:
         """Do what there is to do; True when all is archived and the capture has stopped."""
         stopping = self._parent.stopping  # asked before looking, so that nothing can come in between
-        due = time.monotonic() - self._reported >= _REPORT_EVERY
+        due = time.monotonic() - self._reported >= _LOOK_EVERY
         if self._archiver.follow(self._session, everything=due):
             if self._dead_failures:
                 self._dead_due = 0.0  # the capture takes a commit for a sign that all is well
@@ -134,7 +133,7 @@ class Follower:
                 "done", digests={each.topic: {"frames": each.count, "digest": each.hexdigest()} for each in contents}
             )
             return True
-        self._parent.wait(_POLL)
+        self._parent.wait(_LOOK_EVERY)
         return False
 
     def _report(self) -> None:

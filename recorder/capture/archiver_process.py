@@ -18,6 +18,7 @@ _log = logging.getLogger(__name__)
 _MODULE: Final = "recorder.archive.follower"
 _PAUSES: Final = (0.5, 1.0, 2.0, 5.0, 15.0)
 _LINE: Final = 1 << 20
+_STOP: Final = b"stop\n"
 
 Hear = Callable[[dict[str, Any]], None]
 
@@ -42,7 +43,7 @@ class ArchiverProcess:
         """Let it archive everything and end; `RecorderError` if it cannot in `within` seconds: the journal keeps it."""
         assert self._keeper is not None, "only a started archiver is stopped"
         self._stop.set()
-        self._say_stop()
+        self._say(_STOP)
         try:
             await asyncio.wait_for(self._keeper, within)
         except TimeoutError:
@@ -54,6 +55,10 @@ class ArchiverProcess:
                 hint="run `recorder flush`, or start the capture again",
             ) from None
 
+    def nudge(self) -> None:
+        """Let it look at the journal now: there is something to archive."""
+        self._say(b"look\n")
+
     async def _spawn(self) -> None:
         """Start the process, in a group of its own: a terminal's Ctrl-C is the capture's business."""
         self._process = await asyncio.create_subprocess_exec(
@@ -64,10 +69,10 @@ class ArchiverProcess:
             process_group=0,
         )
 
-    def _say_stop(self) -> None:
+    def _say(self, line: bytes) -> None:
         process = self._process
         if process is not None and process.stdin is not None and process.returncode is None:
-            process.stdin.write(b"stop\n")
+            process.stdin.write(line)
 
     async def _keep(self) -> None:
         while True:
@@ -83,7 +88,7 @@ class ArchiverProcess:
             await self._pause(code)
             await self._spawn()
             if self._stop.is_set():
-                self._say_stop()
+                self._say(_STOP)
 
     async def _pause(self, code: int) -> None:
         """Wait longer with each death in a row, but not while the capture waits for its last frames."""

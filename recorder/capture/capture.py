@@ -115,10 +115,10 @@ class Capture:
         )
 
     async def _record(self, stop_at: datetime | None, watch: Callable[[Status], None] | None) -> None:
-        self._journal = self._open_journal()
         self._archiver = ArchiverProcess(
             self._place.data, self._settings.recorder_name, self._place.session, hear=self._hear
         )
+        self._journal = self._open_journal()
         self._begin_session()
         self._connection.begin(self._journal, self.streams, self.ledger)
         self._oversight = oversee(
@@ -170,6 +170,7 @@ class Capture:
             on_pressure=self._on_pressure,
             masker=self._masker,
             on_mark=self._diary.follow,
+            on_much=self._archiver.nudge,
         )
 
     def _schedule(self, stop_at: datetime | None) -> AsyncIOScheduler:

@@ -44,7 +44,7 @@ class Connection:
     """The gateway's side of a capture. `prime` comes first, then `begin`, then `stay`."""
 
     def __init__(self, settings: CaptureSettings, *, masker: Masker, counters: Counters, stop: asyncio.Event) -> None:
-        self.session: ClientSession
+        self._session: ClientSession
         self._settings = settings
         self._masker = masker
         self._counters = counters
@@ -60,6 +60,13 @@ class Connection:
         self._was_ready = False
         self._contracts = conids_of((*settings.conid, *settings.depth_conid))
         self._journal: Journal
+
+    @property
+    def session(self) -> ClientSession:
+        """The session, which has been told of all that was received."""
+        if self._conversation is not None:
+            self._conversation.catch_up()
+        return self._session
 
     async def close(self) -> None:
         """Let the REST client go."""
@@ -77,7 +84,7 @@ class Connection:
         )
         self._journal = journal
         now, wall = self._loop.time(), time.time_ns() // 1000
-        self.session = ClientSession(streams, timing=timing, now=now, wall=wall, ledger=ledger)
+        self._session = ClientSession(streams, timing=timing, now=now, wall=wall, ledger=ledger)
 
     async def prime(self) -> None:
         """Do by REST what the gateway wants before a socket is opened."""
@@ -154,8 +161,6 @@ class Connection:
 
     def doze(self, until: datetime) -> None:
         """Leave the gateway alone until `rouse`, which is planned for then: the market is closed."""
-        if self._conversation is not None:
-            self._conversation.catch_up()
         self._was_connected = True  # it was reached, and will be waited for
         self._counters.wakes = int(until.timestamp() * 1e6)
         self._counters.problem = None
@@ -178,8 +183,6 @@ class Connection:
 
     def health(self) -> tuple[TopicHealth, ...]:
         """Say how each topic and each stream is."""
-        if self._conversation is not None:
-            self._conversation.catch_up()
         return self.session.health(self._loop.time())
 
     def end(self) -> None:

@@ -24,9 +24,11 @@ _SEND_WITHIN: Final = 2.0
 _QUIET: Final = 2.0
 """Seconds for which a connection without heartbeats is still read before it is dropped; to be closed it has ten."""
 _EXPECTED: Final = frozenset({"welcomed", "ready"})
-_LOOKS: Final = 1_000
-"""Frames a second that the session looks into. Of faster market data it is told the last of each stream, later."""
 _LOOK_EVERY: Final = 1.0
+"""Seconds for which market data may wait until the session looks into it, all at once: one by one costs five times as
+much. While the session waits for a stream to speak it looks at once."""
+_LOOKS: Final = 1_000
+"""Frames of market data that the session looks into each time. Of faster ones it is told the last of each stream."""
 
 Errand = Coroutine[Any, Any, None]
 
@@ -54,11 +56,9 @@ class Conversation:
         self._wake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._errands: set[asyncio.Task[None]] = set()
-        self._looks = _LOOKS
-        self._look_at = 0.0
+        self._waiting: list[tuple[float, bytes]] = []
         self._passed: dict[bytes, Stamped] = {}
-        self._received = counters.received
-        self._looked = 0
+        self._passed_count = 0
 
     async def open(self, gateway: str, *, cookies: Mapping[str, str], tls: ssl.SSLContext | None, token: str) -> None:
         """Open the connection; `GatewayError` if it does not open. `token` is the session that it belongs to."""
@@ -108,9 +108,7 @@ class Conversation:
         """Say what is to be said, then wait until something happens or is due."""
         session, now = self._session, self._loop.time()
         self._wake.clear()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_EVERY
-            self.catch_up()
+        self.catch_up()
         session.tick(now)
         self._tell()
         for text in session.texts():
@@ -119,7 +117,7 @@ class Conversation:
         if session.state is LOST:
             return
         wake = asyncio.create_task(self._wake.wait())
-        pause = max(0.0, min(session.deadline, self._look_at) - self._loop.time())
+        pause = max(0.0, min(session.deadline, now + _LOOK_EVERY) - self._loop.time())
         await asyncio.wait({*ends, wake}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         wake.cancel()
 
@@ -146,6 +144,7 @@ class Conversation:
             await wire.close()
         ours = "stopped" if stop.is_set() else "the market is closed" if self._session.dozing else None
         reason = ours or wire.close_reason or "the connection ended"
+        self.catch_up()
         if stop.is_set():
             self._session.stopped(self._loop.time())
         else:
@@ -168,30 +167,30 @@ class Conversation:
         """Take the frames of one read: journal them, then let the session look at those that may matter to it."""
         self._journal.extend(frames)
         self._counters.received += len(frames)
-        session, streams, now = self._session, self._streams, self._loop.time()
+        session, now = self._session, self._loop.time()
         for frame in frames:
             data = frame[2]
             at = data.rfind(MARKET_DATA)
-            if at >= 0 and self._looks <= 0 and not streams.unheard:
-                self._passed[data[at:]] = frame
-            else:
-                self._looks -= 1
-                self._looked += 1
+            if at < 0:
+                self.catch_up()
                 session.received(data, now)
+            elif len(self._waiting) < _LOOKS or self._streams.unheard:
+                self._waiting.append((now, data))
+            else:
+                self._passed[data[at:]] = frame
+                self._passed_count += 1
+        if self._streams.unheard:
+            self.catch_up()
         if session.has_output:
             self._wake.set()
 
     def catch_up(self) -> None:
-        """Tell the session of the frames that it has not looked into, and let it look into some again."""
-        passed, self._passed = self._passed, {}
-        counters = self._counters
-        count, self._looked, self._received = (
-            counters.received - self._received - self._looked,
-            0,
-            counters.received,
-        )
-        self._looks = _LOOKS
-        if passed:
+        """Let the session look at what waits. To be called before anything else is told or asked of it."""
+        waiting, self._waiting = self._waiting, []
+        for at, data in waiting:
+            self._session.received(data, at)
+        if self._passed:
+            passed, self._passed, count, self._passed_count = self._passed, {}, self._passed_count, 0
             self._session.passed(passed.values(), count, self._loop.time())
 
     def _tell(self) -> None:
