@@ -1,8 +1,8 @@
 """What a capture costs while little or nothing comes: processor time and memory of capture and archiver.
 
-    python benchmarks/bench_idle.py [--rates 0,100,1000] [--seconds 60]
+    python benchmarks/bench_idle.py [--rates 0,100,1000] [--seconds 60] [--contracts 100]
 
-The gateway is the simulator with 100 contracts, the settings are the defaults or those of the environment
+The gateway is the simulator, the settings are the defaults or those of the environment
 (`RECORDER_FLUSH_EVERY=60s`), capture and archiver are the processes that users run. A run's first ten seconds are left
 out: they are the start. Memory is what both processes hold, pages that they share counted twice, looked at each second.
 Beside it: a bare `websockets` loop that receives as many frames a second and does nothing with them.
@@ -29,7 +29,7 @@ SETTLE_S = 10
 BARE_S = 15
 
 
-def measure(rate: int, seconds: int, folder: Path) -> dict[str, Any]:
+def measure(rate: int, seconds: int, contracts: int, folder: Path) -> dict[str, Any]:
     """Run simulator and capture; give percent of a core and megabytes."""
     simulate = [
         "simulate",
@@ -37,7 +37,7 @@ def measure(rate: int, seconds: int, folder: Path) -> dict[str, Any]:
         "127.0.0.1:0",
         "--json",
         "--contracts",
-        "100",
+        str(contracts),
         "--rate",
         str(rate),
         "--seed",
@@ -76,11 +76,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default="0,100,1000")
     parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--contracts", type=int, default=100)
     options = parser.parse_args()
     figures: dict[str, object] = {}
     for rate in map(int, options.rates.split(",")):
         with tempfile.TemporaryDirectory() as folder:
-            found = measure(rate, options.seconds, Path(folder))
+            found = measure(rate, options.seconds, options.contracts, Path(folder))
         if rate:
             total = rate * min(options.seconds, BARE_S)
             with load_server(total, rate) as port:

@@ -65,9 +65,7 @@ class Conversation:
         self._journal.begin_connection()
         self._session.opened(token, self._loop.time())  # frames may come before the opening is over
         try:
-            self.wire = await open_wire(
-                gateway, sink=self._receive, clock=self._journal.stamp, cookies=cookies, tls=tls
-            )
+            self.wire = await open_wire(gateway, sink=self.receive, clock=self._journal.stamp, cookies=cookies, tls=tls)
         except BaseException as exc:
             self._session.closed(str(exc) or type(exc).__name__)
             self._journal_marks()
@@ -163,7 +161,7 @@ class Conversation:
         await wire.wait_closed()
         return True
 
-    def _receive(self, frames: list[Stamped]) -> None:
+    def receive(self, frames: list[Stamped]) -> None:
         """Take the frames of one read: journal them, then let the session look at those that may matter to it."""
         self._journal.extend(frames)
         self._counters.received += len(frames)
