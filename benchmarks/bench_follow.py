@@ -28,7 +28,7 @@ import numpy as np
 from percentiles import percentiles
 from processes import capturing, load_server
 
-import recorder
+from recorder.library import Archive
 
 COLUMNS = ["ts_recv", "bid_price", "ask_size"]
 PAUSE_S = 0.1
@@ -37,7 +37,7 @@ PAUSE_S = 0.1
 def follow(data: Path, total: int) -> dict[str, float]:
     """Follow a capture until all frames were given; give percentiles of the events' ages."""
     begin, busy = time.perf_counter(), time.process_time()
-    events = recorder.open(data).replay("market_data", gaps="ignore", follow=True)
+    events = Archive(data).replay("market_data", gaps="ignore", follow=True)
     ages = [time.time_ns() / 1e6 - event.ts_recv / 1e3 for event in islice(events, total)]
     percent = 100 * (time.process_time() - busy) / (time.perf_counter() - begin)
     return {
@@ -52,7 +52,7 @@ def load(data: Path, seconds: int) -> dict[str, float]:
     ages, took, rows = [], [], 0
     end = time.time() + seconds
     while (begin := time.time()) < end:
-        day = recorder.open(data).load("market_data", conid=265598, columns=COLUMNS)
+        day = Archive(data).load("market_data", conid=265598, columns=COLUMNS)
         now = time.time()
         if (rows := len(day)) and begin > end - 0.9 * seconds:
             ages.append(now - day.index[-1].timestamp())
