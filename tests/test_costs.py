@@ -1,4 +1,4 @@
-"""The cost of a frame on the hot paths: what Python does for each one is counted, never timed.
+"""The cost of a frame on the hot paths is counted, never timed: calls, files that are opened, bytes that are held.
 
 Counted are calls of functions, of Python or of C, in all threads: work that is done for a whole batch at once costs a
 frame next to nothing, work that is done for each frame one or more. A count is the difference between N frames and
@@ -14,13 +14,15 @@ import gc
 import os
 import sys
 import threading
+import tracemalloc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import pyarrow as pa
 import pytest
 from conftest import AAPL, LIMITS, NOON, SESSION, archive, order, raise_failure
 from talk import market_data, ready
@@ -33,7 +35,7 @@ from recorder.disk import make_folder
 from recorder.library import Archive
 from recorder.protocol.days import DayBoundary
 from recorder.protocol.masking import Masker
-from recorder.protocol.segment import IN_TEXT, Header, encode_batch, encode_end, encode_header
+from recorder.protocol.segment import CHUNK, IN_TEXT, Header, encode_batch, encode_end, encode_header
 
 FRAMES: Final = 2_000
 BATCH: Final = 500
@@ -229,6 +231,32 @@ def test_reading_rows_of_the_journal_costs_nothing_for_each(journals: list[Path]
     cost = per_frame(lambda: small.table("market_data"), lambda: large.table("market_data"))
 
     assert cost <= MOST["table of the journal"]
+
+
+# ------------------------------------------------------------------ memory
+
+
+def most_held(elements: Iterable[object]) -> int:
+    """Give the bytes that Python, numpy and Arrow hold at the most while elements are taken."""
+    gc.collect()
+    before: int = pa.total_allocated_bytes()
+    tracemalloc.start()
+    try:
+        arrow = max(pa.total_allocated_bytes() for number, _ in enumerate(elements) if number % BATCH == 0)
+        return int(arrow) - before + tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_replaying_twice_the_frames_holds_no_more_memory(tmp_path: Path) -> None:
+    """Once there are more of them than are read at once."""
+    held = []
+    for count in (2 * CHUNK, 4 * CHUNK):
+        layout = journaled(tmp_path / str(count), quotes(count))
+        archive(layout)
+        held.append(most_held(Archive(layout.root).frames()))
+
+    assert held[1] <= 1.3 * held[0]
 
 
 # ------------------------------------------------------------------ files
