@@ -1,4 +1,4 @@
-"""How long a frame takes while flushes go on: to its stamp, and from its stamp to the operating system.
+"""How long a frame takes while flushes go on: to its stamp, from its stamp to the operating system, and all of it.
 
     python benchmarks/bench_latency.py [--rates 1000,10000,full] [--seconds 20] [--frames 1000000] [--flush-every 2s]
 
@@ -8,6 +8,9 @@ stamp frames, and there is no such figure.
 
 `write`: from the receive stamp until the write to the journal has returned, counted for all frames of a batch as for
 its oldest. It must stay under 5 ms at 10,000 frames/s and under 50 ms at full speed (p99).
+
+`journal`: from the sender's clock until that write has returned, of every frame: one number for its whole way into the
+journal. The sender stamps a frame as it hands it to the kernel.
 
 The capture is a process of its own, as users run it, with its archiver beside it; its journal writer notes the time
 behind each write. With few cores, sender, capture and archiver take turns, and that is in the figures.
@@ -27,55 +30,50 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from processes import load_server
+from percentiles import percentiles
+from processes import capture_words, load_server
 
 import recorder
 
-PERCENTS = (50, 99, 99.9, 100)
 
-
-def be_capture(ages: str, arguments: list[str]) -> None:
-    """Be the recorder's command, its journal writer noting how old each batch's oldest frame was once written."""
+def be_capture(notes: str, arguments: list[str]) -> None:
+    """Be the recorder's command, its journal writer noting when each batch was written, and what is in it."""
     from recorder.capture.journal_writer import Writer  # noqa: PLC0415
     from recorder.cli.main import run  # noqa: PLC0415
 
-    write, noted = vars(Writer)["_write"], list[tuple[int, int]]()
+    write, noted = vars(Writer)["_write"], list[tuple[int, int, int, int]]()
 
     def noting(self: Any, batch: Any) -> None:
         write(self, batch)
-        noted.append((time.time_ns() // 1000 - batch.frames[0][0], len(batch.frames)))
+        written = time.time_ns() // 1000
+        noted.append((written, batch.first_seq, len(batch.frames), written - batch.frames[0][0]))
 
     setattr(Writer, "_write", noting)  # noqa: B010  a private step of the writer, measured
     code = run(arguments)
-    np.save(ages, np.array(noted, np.int64))
+    np.save(notes, np.array(noted, np.int64))
     sys.exit(code)
-
-
-def percentiles(name: str, milliseconds: npt.NDArray[np.float64]) -> dict[str, float]:
-    """Give the percentiles of a figure, and its maximum."""
-    return {f"{name} p{percent:g} ms": round(float(np.percentile(milliseconds, percent)), 2) for percent in PERCENTS}
 
 
 def measure(rate: int, seconds: int, frames: int, flush_every: str) -> dict[str, float]:
     """Run one capture at a rate, or at full speed (0); give percentiles in milliseconds."""
     total = rate * seconds or frames
     with load_server(total, rate) as port, tempfile.TemporaryDirectory() as folder:
-        data, ages = Path(folder) / "data", Path(folder) / "ages.npy"
-        words = ["--gateway", f"http://127.0.0.1:{port}/v1/api", "--conid", "265598", "--topic", "market_data"]
-        words += ["--data", str(data), "--for", f"{seconds + 3}s", "--flush-every", flush_every]
+        data, notes = Path(folder) / "data", Path(folder) / "notes.npy"
+        words = [*capture_words(port, data, flush_every=flush_every), "--for", f"{seconds + 3}s"]
         subprocess.run(
-            [sys.executable, __file__, "--as-capture", str(ages), "capture", *words],
+            [sys.executable, __file__, "--as-capture", str(notes), *words],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             check=True,
         )
-        age, count = np.load(ages).T
-        table = recorder.open(data).table("market_data", columns=["ts_recv", "ts_event"])
+        written, first, count, age = np.load(notes).T
+        table = recorder.open(data).table("market_data", columns=["ts_recv", "ts_event", "seq"])
     figures: dict[str, float] = {"frames": table.num_rows, "sent": total, "batches": len(count)}
     if rate:
-        delays = table["ts_recv"].cast("int64").to_numpy() - table["ts_event"].cast("int64").to_numpy() / 1000
-        figures |= percentiles("stamp", delays / 1000)
+        sent = table["ts_event"].cast("int64").to_numpy() / 1000
+        held = written[np.searchsorted(first, table["seq"].to_numpy(), "right") - 1]
+        figures |= percentiles("stamp", (table["ts_recv"].cast("int64").to_numpy() - sent) / 1000)
+        figures |= percentiles("journal", (held - sent) / 1000)
     return figures | percentiles("write", np.repeat(age, count) / 1000)
 
 

@@ -28,6 +28,26 @@ def load_server(total: int, rate: int = 0) -> Iterator[int]:
         process.kill()
 
 
+def capture_words(port: int, data: Path, *, flush_every: str) -> list[str]:
+    """Give the arguments of a capture of what the load server sends."""
+    words = ["capture", "--gateway", f"http://127.0.0.1:{port}/v1/api", "--conid", "265598", "--topic", "market_data"]
+    return [*words, "--data", str(data), "--flush-every", flush_every]
+
+
+@contextmanager
+def capturing(port: int, data: Path, *, flush_every: str) -> Iterator[None]:
+    """Run a capture of what the load server sends, from its first segment on."""
+    words = [*RECORDER, *capture_words(port, data, flush_every=flush_every)]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            while not list(data.glob("journal/main/*.seg")):
+                assert process.poll() is None, "the capture has ended"
+                time.sleep(0.05)
+            yield
+        finally:
+            process.terminate()
+
+
 class Sample(NamedTuple):
     """What a process and its children use: seconds of processor time, bytes of memory."""
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,13 +62,14 @@ class ArchiverProcess:
 
     async def _spawn(self) -> None:
         """Start the process, in a group of its own: a terminal's Ctrl-C is the capture's business."""
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LINE,
-            process_group=0,
-        )
+        with _signals_held():  # it inherits that, and so none ends it before it has a group, and ignores them
+            self._process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_LINE,
+                process_group=0,
+            )
 
     def _say(self, line: bytes) -> None:
         process = self._process
@@ -109,6 +111,15 @@ class ArchiverProcess:
                 self._deaths = 0
             self._hear(said)
         return await process.wait()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def trouble(said: dict[str, Any]) -> str:
