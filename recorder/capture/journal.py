@@ -134,12 +134,9 @@ class Journal:
         if len(self._frames) >= MANY:
             self._hand_over()
         elif not self._scheduled:
+            self._scheduled = True
             wait = self._handed_at + self._gather - self._loop.time()
-            if wait <= 0:
-                self._hand_over()
-            else:
-                self._scheduled = True
-                self._loop.call_later(wait, self._hand_over_rest)
+            self._loop.call_later(max(0.0, wait), self._hand_over_rest)
 
     def begin_connection(self) -> None:
         """Count the frames from now on to the session's next connection."""
