@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import aiohttp
 import pytest
-from conftest import AAPL, NOON, Given, archive, eventually, in_loop, order, quote, quotes, write_session
+from conftest import AAPL, NOON, PATIENCE, Given, archive, eventually, in_loop, order, quote, quotes, write_session
 from websockets.asyncio.client import ClientConnection, connect
 
 from recorder.archive.layout import Layout
@@ -55,7 +55,8 @@ class Steered(NamedTuple):
 
     async def received(self, count: int) -> list[bytes]:
         """Take the next frames."""
-        return [await self.socket.recv(decode=False) for _ in range(count)]
+        async with asyncio.timeout(PATIENCE):
+            return [await self.socket.recv(decode=False) for _ in range(count)]
 
     async def silent(self) -> bool:
         """Say whether nothing more comes once all that is due was given: the answer to an echo is next."""
