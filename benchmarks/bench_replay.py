@@ -3,9 +3,11 @@
     python benchmarks/bench_replay.py [--frames 1000000]
 
 The recording is one of the synthetic market (100 contracts), archived and compacted; events have six columns. Servers
-and clients (`serving.py`) are processes of their own; `ceiling` is the same client written to in ready blocks. Rates
-are of the best of three rounds; on a machine that does something else besides they are noise, and the processor times
-say more.
+and clients (`serving.py`) are processes of their own; a `ceiling` is the same client written to in ready blocks. What
+the server can do shows with the light client, which costs a tenth of an ordinary one and whose bytes are compared with
+the archive's; with ordinary clients the clients are the limit, with two at once on two cores the cores. Rates are of
+the best of three rounds; on a machine that does something else besides they are noise, and the processor times say
+more.
 """
 
 from __future__ import annotations

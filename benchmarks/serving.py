@@ -1,8 +1,8 @@
 """What a served recording costs, and what a client can take: a server and a client, each in a process of its own.
 
-Two clients: an ordinary `websockets` client, and a bare one that reads bytes and counts frames without decoding them.
+Two clients: an ordinary `websockets` client, and a light one (`light_client.py`) that only finds where frames end.
 Two servers: the gateway, and a bare one that has its frames in blocks before the client comes and only writes them, at
-once or one by one at a pace. What the ordinary client does with the bare server is as fast as it can be.
+once or one by one at a pace. What a client does with the bare server is as fast as it can be.
 """
 
 from __future__ import annotations
@@ -15,25 +15,28 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from light_client import WELCOME, take
 from load_server import framed, frames
 from websockets.asyncio.client import connect
 
 from recorder.archive.layout import open_layout
 from recorder.archive.reading import Reader, Span
-from recorder.protocol.server_session import Rules
+from recorder.protocol.server_session import SECOND, Rules
 from recorder.protocol.topics import load_topics
 from recorder.replay.archive_feed import ArchiveFeed
+from recorder.replay.frames import topic_digests
 from recorder.replay.gateway import serve
 from recorder.replay.recorded_contents import contents_of
 
 BLOCK = 1 << 17
-WELCOME = 3  # `system`, `act` and `sts` come before anything that was asked for
+RULES = Rules(ready_after=20_000, expire_after=None, heartbeat_every=3_600 * SECOND)  # nothing between what is recorded
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
 
 
@@ -46,18 +49,28 @@ class Address(NamedTuple):
 
 
 class Took(NamedTuple):
-    """What a client saw: messages a second, and when each came (nanoseconds; of paced ones only)."""
+    """What a client saw: messages a second; when each came (nanoseconds), of paced ones only; a light one's digest."""
 
     rate: float
     arrivals: list[int]
+    digest: str = ""
 
 
-def ordinary(address: Address, count: int, *, paced: bool) -> Took:
+Client = Callable[..., Took]
+"""Takes an address, how many messages, and what to call before it subscribes."""
+
+
+def ordinary(address: Address, count: int, meet: Callable[[], object]) -> Took:
     """Be an ordinary client."""
-    return asyncio.run(_ordinary(address, count, paced=paced))
+    return asyncio.run(_ordinary(address, count, meet, paced=False))
 
 
-async def _ordinary(address: Address, count: int, *, paced: bool) -> Took:
+def noting(address: Address, count: int, meet: Callable[[], object]) -> Took:
+    """Be an ordinary client that notes when each message came."""
+    return asyncio.run(_ordinary(address, count, meet, paced=True))
+
+
+async def _ordinary(address: Address, count: int, meet: Callable[[], object], *, paced: bool) -> Took:
     async with connect(
         f"ws://127.0.0.1:{address.port}/v1/api/ws",
         additional_headers={"Cookie": f"api={address.token}"},
@@ -68,6 +81,7 @@ async def _ordinary(address: Address, count: int, *, paced: bool) -> Took:
     ) as client:
         for _ in range(WELCOME if address.streams else 0):
             await client.recv()
+        meet()
         for stream in address.streams:
             await client.send(f"{stream}+{{}}")
         await client.recv(decode=False)
@@ -80,44 +94,10 @@ async def _ordinary(address: Address, count: int, *, paced: bool) -> Took:
         return Took(count / (time.perf_counter() - begin), arrivals)
 
 
-def bare(address: Address, count: int, *, paced: bool) -> Took:  # noqa: ARG001  it takes what comes
-    """Be a client that only counts frames."""
-    with socket.create_connection(("127.0.0.1", address.port)) as client:
-        key = base64.b64encode(bytes(16)).decode()
-        client.sendall(
-            f"GET /v1/api/ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nCookie: api={address.token}\r\n\r\n".encode()
-        )
-        rest = b""
-        while b"\r\n\r\n" not in rest:
-            rest += client.recv(1 << 16)
-        rest = rest.partition(b"\r\n\r\n")[2]
-        for _ in range(WELCOME if address.streams else 0):
-            while not (found := _whole(rest)):
-                rest += client.recv(1 << 16)
-            rest = rest[found[0] :]
-        for stream in address.streams:
-            text = f"{stream}+{{}}".encode()
-            client.sendall(bytes((0x81, 0x80 | len(text), 0, 0, 0, 0)) + text)
-        seen, begin = 0, 0.0
-        while seen < count:
-            ends = _whole(rest)
-            seen += len(ends)
-            begin = begin or (time.perf_counter() if seen else 0.0)
-            rest = (rest[ends[-1] :] if ends else rest) + (client.recv(1 << 20) if seen < count else b"")
-        return Took(count / (time.perf_counter() - begin), [])
-
-
-def _whole(data: bytes) -> list[int]:
-    """Find where each whole frame ends."""
-    ends, place, size = [], 0, len(data)
-    while place + 4 <= size:
-        length = data[place + 1]
-        place += 2 + length if length < 126 else 4 + (data[place + 2] << 8 | data[place + 3])
-        if place > size:
-            break
-        ends.append(place)
-    return ends
+def light(address: Address, count: int, meet: Callable[[], object]) -> Took:
+    """Be a client that costs little."""
+    taken = take(*address, count, meet=meet)
+    return Took(taken.messages / taken.seconds, [], taken.digest)
 
 
 def gateway(told: Connection, root: Path, speed: float | None) -> None:
@@ -128,7 +108,7 @@ def gateway(told: Connection, root: Path, speed: float | None) -> None:
         reader = Reader(open_layout(root), load_topics())
         feed = ArchiveFeed(reader, contents_of(reader, span=Span()), speed=speed)
         try:
-            async with serve(feed, rules=Rules(ready_after=20_000, expire_after=None)) as served:
+            async with serve(feed, rules=RULES) as served:
                 told.send(
                     Address(served.port, served.identity.session, tuple(f"smd+{one}" for one in feed.instruments))
                 )
@@ -185,33 +165,43 @@ def _process(what: Callable[..., None], *arguments: Any) -> Iterator[Connection]
         process.join()
 
 
-def _client(told: Connection, of: Callable[..., Took], address: Address, count: int, paced: bool) -> None:  # noqa: FBT001
-    told.send(of(address, count, paced=paced))
+def _client(told: Connection, of: Client, address: Address, count: int, meeting: Barrier) -> None:
+    told.send(of(address, count, meeting.wait))
 
 
-def run(server: Callable[..., None], arguments: tuple[Any, ...], client: Callable[..., Took], count: int,
-        *, paced: bool = False) -> tuple[Took, float]:  # fmt: skip
-    """Let a client take what a server gives; give what it saw, and the server's processor time in microseconds each."""
-    with _process(server, *arguments) as served:
-        with _process(_client, client, served.recv(), count, paced) as asked:
-            took = asked.recv()
+def run(server: Callable[..., None], arguments: tuple[Any, ...], client: Client, count: int,
+        *, clients: int = 1) -> tuple[list[Took], float]:  # fmt: skip
+    """Let clients take what a server gives; give what each saw, and the server's time a message (processor, us)."""
+    with _process(server, *arguments) as served, ExitStack() as stack:
+        address, meeting = served.recv(), mp.get_context("spawn").Barrier(clients)
+        asked = [stack.enter_context(_process(_client, client, address, count, meeting)) for _ in range(clients)]
+        took = [one.recv() for one in asked]
         used = served.recv()
         served.send("that is all")
-    return took, used / count * 1e6
+    return took, used / (count * clients) * 1e6
 
 
 def compare_rates(root: Path, count: int, *, rounds: int = 3) -> dict[str, float]:
-    """Give the best of some rounds of each server with each client, in turn: messages a second, the server's time."""
-    kinds: list[tuple[str, Callable[..., None], tuple[Any, ...], Callable[..., Took]]] = [
-        ("served", gateway, (root, None), ordinary),
-        ("ceiling", blocks, (count, None), ordinary),
-        ("served_to_counter", gateway, (root, None), bare),
+    """Give the best of some rounds of each server with each client, in turn: messages a second, the server's time.
+
+    Of two clients at once the rate is that of both together. `AssertionError` if a light client got other bytes than
+    are recorded.
+    """
+    recorded = topic_digests(Reader(open_layout(root), load_topics()), span=Span())["market_data"].hexdigest()
+    kinds: list[tuple[str, Callable[..., None], tuple[Any, ...], Client, int]] = [
+        ("served", gateway, (root, None), ordinary, 1),
+        ("ceiling", blocks, (count, None), ordinary, 1),
+        ("served_to_two_clients", gateway, (root, None), ordinary, 2),
+        ("served_to_a_light_client", gateway, (root, None), light, 1),
+        ("light_client_ceiling", blocks, (count, None), light, 1),
     ]
     found: dict[str, list[tuple[float, float]]] = {}
     for _ in range(rounds):
-        for name, server, arguments, client in kinds:
-            took, used = run(server, arguments, client, count)
-            found.setdefault(name, []).append((took.rate, used))
+        for name, server, arguments, client, clients in kinds:
+            took, used = run(server, arguments, client, count, clients=clients)
+            if client is light and {one.digest for one in took} != {recorded}:
+                raise AssertionError(f"{name}: other bytes came than are recorded")
+            found.setdefault(name, []).append((sum(one.rate for one in took), used))
     rates = {f"{name}_per_s": round(max(rate for rate, _ in rows)) for name, rows in found.items()}
     return rates | {f"{name}_server_us": round(min(used for _, used in rows), 2) for name, rows in found.items()}
 
@@ -224,7 +214,7 @@ def compare_pace(root: Path, count: int, rate: int) -> dict[str, float]:
     ]
     found: dict[str, float] = {}
     for name, server, arguments in kinds:
-        took, _ = run(server, arguments, ordinary, count, paced=True)
+        (took,), _ = run(server, arguments, noting, count)
         times = np.array(took.arrivals[rate:]) / 1e3  # the first second warms up
         error = np.abs(np.diff(times) - 1e6 / rate)
         drift = (times[-1] - times[0]) - (len(times) - 1) * 1e6 / rate

@@ -23,7 +23,7 @@ from recorder.protocol.projection import narrowed
 from recorder.protocol.server_requests import STARTS
 from recorder.protocol.server_session import Begin, End, Output, Reply, ServerSession
 from recorder.replay.batch import Batch, Listed, Wanted, framed
-from recorder.replay.tally import Tally
+from recorder.replay.tally import Tally, Total
 
 TEXT: Final = 0x81  # a whole frame of text, unmasked
 BINARY: Final = 0x82
@@ -51,7 +51,7 @@ class Connection:
         socket: web.WebSocketResponse,
         transport: asyncio.Transport,
         snapshot: Callable[[str], bytes | None],
-        total: Tally,
+        total: Total,
         tally: Tally | None = None,
         hushed: Collection[str] = (),
         opcode: int = TEXT,
@@ -163,7 +163,7 @@ class Connection:
             return
         self._transport.write(batch.wire(self._opcode))
         self.tally.take(batch)
-        self._total.take(batch)
+        self._total.take_of(self.tally, batch)
 
     def send(self, frames: Iterable[bytes]) -> None:
         """Send frames that no feed has."""

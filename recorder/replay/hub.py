@@ -21,7 +21,7 @@ from recorder.protocol.server_session import Output
 from recorder.replay.batch import Batch, Update, batch_of
 from recorder.replay.connection import Connection
 from recorder.replay.feed import Feed, Turn
-from recorder.replay.tally import Counted, Tally
+from recorder.replay.tally import Counted, Total
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Hub:
         self.clock = clock
         self.clients: list[Connection] = []
         self.ended = asyncio.Event()
-        self.tally = Tally()
+        self.tally = Total()
         self.hushed: Counter[str] = Counter()
         self.on_turn: Callable[[Turn], Awaitable[None]]  # set by the gateway
         self._patience_s = patience_s

@@ -42,7 +42,7 @@ def keys_among(offsets: Places, blob: memoryview) -> Keys | None:
     padded = b"".join((bytes(_PAD), blob[start:end]))
     data = np.frombuffer(padded, np.uint8)
     starts = offsets[:-1] - start + _PAD
-    if b"\\" in padded or padded.count(b"{") != len(starts) or not (data[starts] == _OPEN).all():
+    if b"\\" in padded or np.count_nonzero(data == _OPEN) != len(starts) or not (data[starts] == _OPEN).all():
         return None
     quotes = data[:-1] == _QUOTE
     if any((quotes & (data[1:] == ord(blank))).any() for blank in _BLANKS if blank in padded):
@@ -64,8 +64,9 @@ def telling(numbers: npt.NDArray[np.int32], keys: Keys) -> Places:
     width = int(keys.numbers.max(initial=0)) + 1
     last = np.full((int(numbers.max(initial=0)) + 1) * width, -1, np.int64)
     last[numbers[keys.frames] * np.int64(width) + keys.numbers] = keys.frames  # of several, the last is kept
-    found: Places = np.unique(last)
-    return found[found >= 0]
+    tells = np.zeros(len(numbers), np.bool_)
+    tells[last[last >= 0]] = True
+    return np.flatnonzero(tells)
 
 
 def _numbered(data: npt.NDArray[np.uint8], closings: Places) -> tuple[Places | None, Places]:

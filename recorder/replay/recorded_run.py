@@ -193,8 +193,8 @@ def columns_of(offsets: Offsets, blob: memoryview, mask: npt.NDArray[np.bool_]) 
 
 def _topics_of(payloads: pa.LargeBinaryArray) -> Sequence[str | None]:
     """Find the wire topic of each frame, as `wire_topic` does, all at once where they are plain."""
-    lines = _parts(pc.binary_join_element_wise(payloads, _NEWLINE, _NOTHING))[1].tobytes()
-    if lines.count(b"\n") == len(payloads):
+    lines = _parts(pc.binary_join_element_wise(payloads, _NEWLINE, _NOTHING))[1]
+    if np.count_nonzero(np.frombuffer(lines, np.uint8) == ord("\n")) == len(payloads):
         try:
             found = [envelope.topic for envelope in _decode_lines(lines)]
         except (msgspec.DecodeError, UnicodeDecodeError):

@@ -39,3 +39,30 @@ class Tally:
     def totals(self) -> Mapping[str, Counted]:
         """Give count and digest of each topic, by name."""
         return {name: Counted(one.count, one.hexdigest()) for name, one in sorted(self._digests.items())}
+
+    def copied(self) -> dict[str, ContentDigest]:
+        """Copy the digests with what was taken in so far."""
+        return {name: one.copy() for name, one in self._digests.items()}
+
+
+class Total(Tally):
+    """What was sent to all clients, in the order of sending: while only one was sent anything, what its tally says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._only: Tally | None = None
+
+    def take_of(self, tally: Tally, batch: Batch) -> None:
+        """Take in what a client's tally has just taken in."""
+        if self._only is None and not self.frames:
+            self._only = tally
+        if self._only is tally:
+            self.frames += len(batch)
+            return
+        if self._only is not None:
+            self._digests, self._only = self._only.copied(), None
+        self.take(batch)
+
+    def totals(self) -> Mapping[str, Counted]:
+        """Give count and digest of each topic, by name."""
+        return super().totals() if self._only is None else self._only.totals()
