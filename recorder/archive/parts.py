@@ -170,6 +170,19 @@ def open_part(path: Path, schema: pa.Schema, *, coded: Collection[str] = ()) -> 
     return file
 
 
+def first_rows(file: pq.ParquetFile, group: int, rows: int, *, columns: Sequence[str], threads: bool) -> pa.Table:
+    """Read the first rows of a row group, at least one; values behind them are not decoded.
+
+    Raises what Parquet's reader does: call it within `damage`.
+    """
+    batches: list[pa.RecordBatch] = []
+    for batch in file.iter_batches(rows, row_groups=[group], columns=[*columns], use_threads=threads):
+        batches.append(batch)
+        if sum(found.num_rows for found in batches) >= rows:
+            break
+    return pa.Table.from_batches(batches)
+
+
 def coded_schema(schema: pa.Schema, coded: Collection[str]) -> pa.Schema:
     """Give a schema with dictionaries in place of the texts of some columns."""
     return pa.schema(
