@@ -115,11 +115,17 @@ class RowWriter:
         self._pending.append(table)
         self._rows += table.num_rows
         if self._rows >= ROW_GROUP:
-            self._write()
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits for a row group to be full: rows that follow begin the next one."""
+        if self._pending:
+            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=ROW_GROUP)
+            self._pending, self._rows = [], 0
 
     def finish(self, metadata: dict[str, str]) -> None:
         """Write what is left, and the footer."""
-        self._write()
+        self.flush()
         if said := self._metadata | metadata:
             self._writer.add_key_value_metadata(said)
         self._writer.close()
@@ -128,11 +134,6 @@ class RowWriter:
         """Give the file up."""
         self._writer.close()
         self.path.unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        if self._pending:
-            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=ROW_GROUP)
-            self._pending, self._rows = [], 0
 
 
 def _texts_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
