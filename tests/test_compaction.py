@@ -35,6 +35,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recorder.archive import compaction as module
+from recorder.archive import frames_merge
 from recorder.archive.archive_digest import archive_digest
 from recorder.archive.compaction import Compacted, compact, finished_dates
 from recorder.archive.layout import Layout, make_layout, open_layout, parse_part_name
@@ -312,6 +313,35 @@ def test_what_is_not_what_was_written_is_not_replaced(made: Layout, damage: str)
         name: file for name, file in after.items() if name.startswith(kept)
     }
     assert [] == [path for path in (made.root / ".tmp").rglob("*") if path.is_file()]
+
+
+def test_a_text_that_many_rows_have_is_not_taken_to_be_that_of_all(layout: Layout) -> None:
+    """Another one follows, none, and the first again: no part is read, or written, as if all had the first."""
+    words = [{"status": "Submitted"}] * 70 + [{"status": "Filled"}] * 5 + [{}] * 5 + [{"status": "Submitted"}] * 5
+    frames = [Given(NOON + number, order(1, conid=IBM, **word)) for number, word in enumerate(words)]
+    write_session(layout, frames, rotations=(71, 76, 81))
+    archive(layout)
+    before = state(layout)
+    run(layout)
+
+    assert [word.get("status") for word in words] == Archive(layout.root).table("orders")["status"].to_pylist()
+    assert before == state(layout)
+    assert [] == problems(layout)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_runs_that_wait_for_the_typed_rows_are_merged_as_others_are(
+    made: Layout, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ahead: int
+) -> None:
+    """The frames of many runs are not all copied ahead."""
+    other = open_layout(shutil.copytree(made.root, tmp_path / "other"))
+    run(other)
+    monkeypatch.setattr(frames_merge, "_AHEAD", ahead)
+    run(made)
+
+    assert {name: content for name, (_, content) in files(other.root).items()} == {
+        name: content for name, (_, content) in files(made.root).items()
+    }
 
 
 def test_a_damaged_date_does_not_hold_up_the_others(layout: Layout) -> None:

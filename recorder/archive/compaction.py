@@ -1,40 +1,41 @@
 """Compaction: of a finished date, one part per partition and session, proved equal to the parts that it replaces.
 
-1. Typed rows first, topic by topic, then frames with their commits. A reader between two steps finds the same rows: it
-   looks for parts by the frames that they cover, not by name.
+1. Typed rows are replaced first, topic by topic, then frames with their commits. A reader between two steps finds the
+   same rows: it looks for parts by the frames that they cover, not by name.
 2. While rows are copied, the digest of each commit's share is computed again and held against the commit. If one
    differs, nothing is replaced and the error names the partition.
 3. Each topic's date is replaced in one step. Killed anywhere, what is there is whole, and a later compaction goes on.
-4. Memory holds a row group or two of the partitions that are at work, two at a time.
+4. Memory holds a row group or two of the partitions that are at work, two at a time, and some of frames, which are
+   copied meanwhile.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Final, NamedTuple
 
 import numpy as np
 
 from recorder.archive.catalog import frames_parts, superseded, typed_parts
-from recorder.archive.commit import PartitionInfo, encode_commit
+from recorder.archive.commit import PartitionInfo
 from recorder.archive.covered import partition_key
-from recorder.archive.digest import TableDigest, update_all
+from recorder.archive.digest import TableDigest
+from recorder.archive.frames_merge import FramesMerge
 from recorder.archive.journal import SegmentReader
 from recorder.archive.layout import FRAMES, Layout, PartName, parse_part_name
 from recorder.archive.merge import Merge
 from recorder.archive.names import names_lock
-from recorder.archive.parts import RowWriter, coded_schema, read_tables
+from recorder.archive.parts import read_tables
 from recorder.archive.replacement import replace_date
-from recorder.archive.runs import Infos, Run, find_runs, merge_commits
-from recorder.archive.values import texts_of
-from recorder.disk import make_folder, sync_folder, sync_path
+from recorder.archive.runs import Infos, Run, find_runs
+from recorder.disk import make_folder, sync_folder
 from recorder.errors import Damaged
 from recorder.faults import point
-from recorder.protocol.tables import FRAMES as FRAMES_SCHEMA
 
 _HINT: Final = "run `recorder verify`; nothing was replaced"
 
@@ -113,6 +114,7 @@ class _Work:
         self._tmp = tmp
         self._done = done
         self._copied = 0
+        self._counting = Lock()
 
     def compact(self, date: str) -> Compacted | None:
         """Compact one date; None if there is nothing to do."""
@@ -125,9 +127,14 @@ class _Work:
             return None
         self._check_complete(runs, topics)
         infos: Infos = {}
-        for topic, found in topics.items():
-            infos |= self._compact_topic(topic, date, found)
-        self._compact_frames(date, runs, infos)
+        merged = FramesMerge(runs, self._tmp / FRAMES, done=self._progress)
+        try:
+            for topic, found in topics.items():
+                infos |= self._compact_topic(topic, date, found)
+            merged.finish(infos)
+        finally:
+            merged.stop()
+        self._replace_frames(date, runs, self._tmp / FRAMES)
         frames = sum(run.name.last - run.name.first + 1 for run in runs)
         return Compacted(date, sum(before), len(before), frames)
 
@@ -202,15 +209,8 @@ class _Work:
             merge.add(path, name, done=self._progress)
         return merge.finish()
 
-    def _compact_frames(self, date: str, runs: Sequence[Run], infos: Infos) -> None:
-        """Merge the frames of each run, under one commit."""
-        folder = self._tmp / FRAMES
-        folder.mkdir(mode=0o700)
-        for run in runs:
-            if len(run.parts) == 1:
-                (folder / str(run.name)).hardlink_to(run.parts[0].path)
-            else:
-                self._merge_frames(run, folder / str(run.name), infos)
+    def _replace_frames(self, date: str, runs: Sequence[Run], folder: Path) -> None:
+        """Put the merged frames of each run in place."""
         point("compaction.frames")
         consumed = {part.path for run in runs for part in run.parts}
         if len(consumed) > len(runs):
@@ -218,32 +218,10 @@ class _Work:
         else:
             shutil.rmtree(folder)
 
-    def _merge_frames(self, run: Run, target: Path, infos: Infos) -> None:
-        """Copy frames: while a table is digested the one before it is written, and the next one is read."""
-        whole = TableDigest()
-        coded = texts_of(FRAMES_SCHEMA)
-        writer = RowWriter(target, coded_schema(FRAMES_SCHEMA, coded), plain=("data",))
-        with ThreadPoolExecutor(1) as digesting, ThreadPoolExecutor(1) as writing:
-            for part, commit in zip(run.parts, run.commits, strict=True):
-                share = TableDigest()
-                jobs: list[Future[None]] = []
-                for table in read_tables(part.path, schema=FRAMES_SCHEMA, coded=coded):
-                    for job in jobs:
-                        job.result()
-                    content = table.drop_columns("topic")
-                    jobs = [digesting.submit(update_all, (whole, share), content), writing.submit(writer.add, table)]
-                    self._progress(table.num_rows)
-                for job in jobs:
-                    job.result()
-                if share.hexdigest() != commit.digest:
-                    raise Damaged("its frames are not those of its commit", path=part.path, offset=0, hint=_HINT)
-        writer.finish(encode_commit(merge_commits(run, digest=whole.hexdigest(), infos=infos)))
-        point("compaction.frames_written")
-        sync_path(target)
-
     def _progress(self, rows: int) -> None:
-        self._copied += rows
-        self._done(self._copied)
+        with self._counting:
+            self._copied += rows
+            self._done(self._copied)
 
 
 def _all(found: dict[int, list[_Source]]) -> list[_Source]:

@@ -115,11 +115,17 @@ class RowWriter:
         self._pending.append(table)
         self._rows += table.num_rows
         if self._rows >= ROW_GROUP:
-            self._write()
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits for a row group to be full: rows that follow begin the next one."""
+        if self._pending:
+            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=ROW_GROUP)
+            self._pending, self._rows = [], 0
 
     def finish(self, metadata: dict[str, str]) -> None:
         """Write what is left, and the footer."""
-        self._write()
+        self.flush()
         if said := self._metadata | metadata:
             self._writer.add_key_value_metadata(said)
         self._writer.close()
@@ -128,11 +134,6 @@ class RowWriter:
         """Give the file up."""
         self._writer.close()
         self.path.unlink(missing_ok=True)
-
-    def _write(self) -> None:
-        if self._pending:
-            self._writer.write_table(pa.concat_tables(self._pending), row_group_size=ROW_GROUP)
-            self._pending, self._rows = [], 0
 
 
 def _texts_of(metadata: dict[bytes, bytes] | None) -> dict[str, str]:
@@ -168,6 +169,19 @@ def open_part(path: Path, schema: pa.Schema, *, coded: Collection[str] = ()) -> 
         file = pq.ParquetFile(path, page_checksum_verification=True, pre_buffer=True, read_dictionary=list(coded))
         check_schema(file, coded_schema(schema, coded), path)
     return file
+
+
+def first_rows(file: pq.ParquetFile, group: int, rows: int, *, columns: Sequence[str], threads: bool) -> pa.Table:
+    """Read the first rows of a row group, at least one; values behind them are not decoded.
+
+    Raises what Parquet's reader does: call it within `damage`.
+    """
+    batches: list[pa.RecordBatch] = []
+    for batch in file.iter_batches(rows, row_groups=[group], columns=[*columns], use_threads=threads):
+        batches.append(batch)
+        if sum(found.num_rows for found in batches) >= rows:
+            break
+    return pa.Table.from_batches(batches)
 
 
 def coded_schema(schema: pa.Schema, coded: Collection[str]) -> pa.Schema:

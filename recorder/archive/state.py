@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from recorder.archive.chunks import chunks
 from recorder.archive.commit import Commit, damage
 from recorder.archive.covered import check_count, covered_partitions, covered_table, covering_parts, group_stamps
-from recorder.archive.parts import open_part
+from recorder.archive.parts import first_rows, open_part
 from recorder.archive.pieces import Piece, check_holes, list_pieces
 from recorder.archive.reading import Reader, Span, begin
 from recorder.archive.row_decoder import empty_table, with_partition
@@ -32,8 +32,6 @@ from recorder.protocol.topics import Topic
 
 _THREADS: Final = 4
 _Thing = tuple[object, ...]
-_Known = dict[_Thing, set[str]]
-"""The columns of which a thing's last value is known, by the values of its identity."""
 
 
 def state_at(
@@ -71,6 +69,39 @@ class _Chosen(NamedTuple):
 
     pieces: list[Piece]
     begin: int
+
+
+class _Known:
+    """The columns of which a thing's last value is known, after some folds; worked out only when it is asked for."""
+
+    def __init__(self, topic: Topic, columns: Sequence[str]) -> None:
+        self._topic = topic
+        self._columns = [name for name in columns if name != "extra"]
+        self._folds: list[pa.Table] = []
+        self._found: dict[_Thing, set[str]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._folds or self._found)
+
+    def note(self, folded: pa.Table) -> None:
+        """Note a fold of older rows than those before."""
+        self._folds.append(folded)
+
+    def missing(self, things: set[_Thing], name: str) -> bool:
+        """Say whether some thing has no value of a column yet."""
+        for folded in self._folds:
+            self._take(folded)
+        self._folds.clear()
+        return any(name not in self._found.get(thing, ()) for thing in things)
+
+    def _take(self, folded: pa.Table) -> None:
+        valid = {name: np.asarray(folded[name].is_valid()) for name in self._columns}
+        for flag, price in flags(self._topic).items():
+            if flag in valid:
+                valid[flag] = valid[price]
+        for row, thing in enumerate(_rows_of(folded, list(self._topic.identity))):
+            found = self._found.setdefault(thing, {name for name in OWN if name != "extra"})
+            found.update(name for name, of in valid.items() if of[row])
 
 
 class _Fold:
@@ -137,7 +168,7 @@ class _Fold:
 
     def _of_partition(self, pieces: Sequence[Piece], conid: int, *, alone: bool) -> list[tuple[int, pa.Table]]:
         """Fold a contract's typed rows, each piece's for themselves, beginning with the last."""
-        known: _Known = {}
+        known = _Known(self._topic, self._columns)
         folded: list[tuple[int, pa.Table]] = []
         for piece in reversed(pieces):
             assert piece.commit is not None, "as above"
@@ -178,16 +209,16 @@ class _Fold:
     ) -> pa.Table:
         """Read of a row group's rows what is not known yet of their things, and what is not `said` of all of them."""
         identity, wanted = list(self._topic.identity), [*self._columns]
-        if known:
-            table = file.read_row_group(group, columns=identity or ["seq"], use_threads=threads)
-            things = _distinct(table, identity)
-            wanted = [name for name in wanted if any(name not in known.get(thing, ()) for thing in things)]
-        read = [name for name in self._columns if name in identity or (name in wanted and name not in said)]
-        table = file.read_row_group(group, columns=[name for name in read if name != "ts_recv"], use_threads=threads)
-        table = table.add_column(0, "ts_recv", pa.array(stamps).cast(TIME))
         inside = stamps <= self._at
-        count = int(inside.sum())
-        return table.slice(0, count) if inside[:count].all() else table.filter(pa.array(inside))
+        count = int(np.flatnonzero(inside)[-1]) + 1  # later rows need no decoding
+        if known:
+            table = first_rows(file, group, count, columns=identity or ["seq"], threads=threads)
+            things = _distinct(table, identity)
+            wanted = [name for name in wanted if known.missing(things, name)]
+        read = [name for name in self._columns if name in identity or (name in wanted and name not in said)]
+        table = first_rows(file, group, count, columns=[name for name in read if name != "ts_recv"], threads=threads)
+        table = table.add_column(0, "ts_recv", pa.array(stamps[:count]).cast(TIME))
+        return table if inside[:count].all() else table.filter(pa.array(inside[:count]))
 
     def _folded(self, table: pa.Table, said: Mapping[str, object], known: _Known) -> pa.Table:
         """Fold rows, add what is `said` of all of them, and note what is known then; other columns are null."""
@@ -199,13 +230,7 @@ class _Fold:
             for field in self.empty.schema
         ]
         folded = pa.Table.from_arrays(columns, schema=self.empty.schema)
-        valid = {name: np.asarray(folded[name].is_valid()) for name in self._columns if name != "extra"}
-        for flag, price in flags(self._topic).items():
-            if flag in valid:
-                valid[flag] = valid[price]
-        for row, thing in enumerate(_rows_of(folded, list(self._topic.identity))):
-            found = known.setdefault(thing, {name for name in OWN if name != "extra"})
-            found.update(name for name, of in valid.items() if of[row])
+        known.note(folded)
         return folded
 
 

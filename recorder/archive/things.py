@@ -76,9 +76,9 @@ def fold(table: pa.Table, topic: Topic) -> pa.Table:
     numbers, count = numbered(table, identity_of(topic))
     if not count:
         return table
-    last = _last_of(np.arange(table.num_rows), numbers, count)
+    last = _last_of(_all_rows(table.num_rows, numbers), numbers, count)
     order = np.argsort(last)
-    sources = {name: _source(table, name, numbers, count) for name in table.column_names if name not in OWN}
+    sources = {name: _source(table[name], last, numbers) for name in table.column_names if name not in OWN}
     for flag, price in flags(topic).items():
         if flag in sources and price in sources:
             sources[flag] = sources[price]
@@ -111,29 +111,34 @@ def _last_of(rows: Places, numbers: Places | None, count: int) -> Places:
     return last
 
 
-def _source(table: pa.Table, name: str, numbers: Places | None, count: int) -> Places:
-    """Give the row with the last value of a column for each thing, -1 for none."""
-    column = table[name]
-    if column.null_count == len(column):
-        return np.full(count, -1, np.int64)
+def _all_rows(rows: int, numbers: Places | None) -> Places:
+    """Give the places of all rows; of those of one thing, the last will do."""
+    return np.arange(0 if numbers is not None else rows - 1, rows)
+
+
+def _source(column: pa.ChunkedArray, last: Places, numbers: Places | None) -> Places:
+    """Give the row with the last value of a column for each thing, -1 for none; `last` are their last rows."""
     if column.null_count == 0:
-        return _last_of(np.arange(len(column)), numbers, count)
+        return last
+    if column.null_count == len(column):
+        return np.full(len(last), -1, np.int64)
     if numbers is None and len(column) > _NEAR:
         begin = len(column) - _NEAR
         near = np.flatnonzero(np.asarray(column.slice(begin).is_valid()))
         if len(near):
             return np.array([begin + near[-1]])
-    return _last_of(np.flatnonzero(np.asarray(column.is_valid())), numbers, count)
+    return _last_of(np.flatnonzero(np.asarray(column.is_valid())), numbers, len(last))
 
 
 def _last_extra(table: pa.Table, topic: Topic, numbers: Places | None, sources: Mapping[str, Places]) -> pa.Array:
     """Give each thing the last values of `extra` by key, but for keys that a column has had a value of since."""
-    column = table["extra"].combine_chunks()
     count = 1 if numbers is None else int(numbers.max()) + 1
-    if column.null_count == len(column):
+    if table["extra"].null_count == table.num_rows:
         return pa.nulls(count, EXTRA)
+    column = table["extra"].combine_chunks()
     sizes = np.diff(np.asarray(column.offsets))
-    rows = np.repeat(np.arange(len(column)), sizes)
+    some = np.flatnonzero(sizes)
+    rows = np.repeat(some, sizes[some])
     begin, end = int(column.offsets[0].as_py()), int(column.offsets[-1].as_py())
     keys = column.keys.slice(begin, end - begin).dictionary_encode()
     values = column.items.slice(begin, end - begin)
