@@ -83,7 +83,12 @@ def _in_order(tables: list[pa.Table]) -> pa.Table:
     if len(tables) == 1:
         return joined
     order = row_order(joined["seq"].to_numpy(), joined["item"])
-    return joined if order is None else joined.take(pa.array(order))
+    if order is None:
+        return joined
+    moved = [name for name in joined.column_names if name != "date" and joined[name].null_count < joined.num_rows]
+    taken = joined.select(moved).take(pa.array(order))
+    columns = [taken[name] if name in moved else joined[name] for name in joined.column_names]  # others are all alike
+    return pa.table(columns, schema=joined.schema)
 
 
 def row_order(seq: npt.NDArray[np.int64], item: pa.ChunkedArray) -> npt.NDArray[np.int64] | None:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any, Final
 
 from recorder.protocol.replay_clock import ReplayClock
@@ -63,6 +64,12 @@ async def paced_ahead(
     ahead = read_ahead(blocks, stop)
     try:
         async for block in ahead:
+            if speed is None:
+                while some := list(islice(block.elements, _AT_ONCE)):
+                    await sleep(0)
+                    for element in some:
+                        yield element
+                continue
             if clock is None:
                 clock = ReplayClock(int(block.latest[0]), speed=speed)
                 clock.start(now())
@@ -77,9 +84,6 @@ async def paced_ahead(
 
 def _due(block: Block, clock: ReplayClock, now: Callable[[], int]) -> Iterator[tuple[float, Any]]:
     """Give each element with how long it is not due yet, in seconds."""
-    if clock.speed is None:
-        yield from ((0.0, element) for element in block.elements)
-        return
     for latest, element in zip(numbers(block.latest), block.elements, strict=True):
         moment = now()
         due = clock.due(latest, moment)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -32,9 +32,31 @@ class Block(NamedTuple):
         return Block(self.latest[count:], self.elements)
 
 
-def elements_of(blocks: Iterable[Block]) -> Iterator[Any]:
+class Elements(chain[Any]):
+    """Elements one by one, without a step of Python's for each; can be closed, as a generator can."""
+
+    blocks: Iterable[Block]
+
+    def close(self) -> None:
+        """Give no more, and read no more."""
+        close = getattr(self.blocks, "close", None)
+        if close is not None:
+            close()
+        self.__class__ = _Closed  # a chain would go on with what is left of its block
+
+
+class _Closed(Elements):
+    def __next__(self) -> Any:
+        raise StopIteration
+
+
+def elements_of(blocks: Iterable[Block]) -> Elements:
     """Give the elements one by one."""
-    yield from chain.from_iterable(block.elements for block in blocks)
+    elements = cast(
+        "Elements", Elements.from_iterable(block.elements for block in blocks)
+    )  # of the class it is called on
+    elements.blocks = blocks
+    return elements
 
 
 def numbers(values: npt.NDArray[Any]) -> Iterable[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import namedtuple
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -36,10 +37,15 @@ _CHUNK: Final = 4_096  # values made at once where they cannot be made one by on
 
 @lru_cache(maxsize=256)
 def record_class(topic: str, columns: tuple[str, ...]) -> type[Any]:
-    """Make the record class of a topic with these columns: `MarketData(ts_recv, …, conid, last_price, …)`."""
+    """Make the record class of a topic with these columns: `MarketData(ts_recv, …, conid, last_price, …)`.
+
+    It is a named tuple that is made of its values as a tuple is, of one iterable: to be called with each of them takes
+    a step of Python's, and to go round that by `tuple.__new__` a tenth longer.
+    """
     name = "".join(word.capitalize() for word in topic.split("_"))
-    base = namedtuple(name, (*_LEADING, *columns))  # type: ignore[misc]  # noqa: PYI024  fields are data
-    return type(name, (base,), {"topic": topic, "__slots__": ()})
+    named = namedtuple(name, (*_LEADING, *columns))  # type: ignore[misc]  # noqa: PYI024  fields are data
+    members = {key: value for key, value in vars(named).items() if key not in {"__new__", "__getnewargs__"}}
+    return type(name, (tuple,), members | {"topic": topic, "__slots__": ()})
 
 
 def event_columns(topic: Topic, columns: Sequence[str] | None) -> tuple[str, ...]:
@@ -90,16 +96,16 @@ def _records(table: pa.Table, record: type[Any], session: str) -> Iterator[Event
     fields: Mapping[str, Iterable[Any]] = {
         name: repeat(session, count) if name == "session" else _values(table[name]) for name in record._fields
     }
-    return map(tuple.__new__, repeat(record), zip(*fields.values(), strict=True))
+    return map(record, zip(*fields.values(), strict=True))
 
 
 def _values(column: pa.ChunkedArray) -> Iterable[Any]:
     """Give a column's values as Python has them, without all of them at once where that can be."""
-    count = len(column)
-    if pa.types.is_floating(column.type):
-        return numbers(column.to_numpy())
+    count, floating = len(column), pa.types.is_floating(column.type)
     if column.null_count == count:
-        return repeat(None, count)
+        return repeat(math.nan if floating else None, count)
+    if floating:
+        return numbers(column.to_numpy())
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.int64())
     if pa.types.is_integer(column.type) and column.null_count == 0:

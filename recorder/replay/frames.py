@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -115,11 +116,13 @@ def frame_block(
     """Make frames of a batch, or of some places in it; each is made when it is taken."""
     seqs: Iterable[int] = range(batch.first_seq, batch.first_seq + len(batch))
     ts_recv, conn, code = batch.ts_recv, batch.conn, batch.code
-    starts, ends = batch.offsets[:-1], batch.offsets[1:]
-    if places is not None:
+    if places is None:
+        payloads = map(BytesIO(batch.blob).read, numbers(np.diff(batch.offsets)))  # needs no slice for each
+    else:
         seqs = numbers(places + batch.first_seq)
         ts_recv, conn, code, latest = ts_recv[places], conn[places], code[places], latest[places]
-        starts, ends = starts[places], ends[places]
+        edges = map(slice, numbers(batch.offsets[places]), numbers(batch.offsets[places + 1]))
+        payloads = map(bytes(batch.blob).__getitem__, edges)
     count = len(ts_recv)
     columns: list[Iterable[Any]] = [
         repeat(recorder, count),
@@ -129,7 +132,7 @@ def frame_block(
         numbers(conn),
         _looked_up(_KINDS, code),
         _looked_up(_OPS, code),
-        map(bytes(batch.blob).__getitem__, map(slice, numbers(starts), numbers(ends))),
+        payloads,
     ]
     return Block(latest, map(tuple.__new__, repeat(Frame), zip(*columns, strict=True)))
 
