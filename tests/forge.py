@@ -25,7 +25,7 @@ from power import track
 from recorder import faults, recording
 from recorder.archive import replacement
 from recorder.archive.layout import open_layout
-from recorder.capture import archiver_process, capture, journal
+from recorder.capture import archiver_process, capture, journal_writer
 from recorder.capture.settings import CaptureSettings
 from recorder.disk import sync_file, sync_path
 from recorder.protocol.topics import load_topics
@@ -141,7 +141,8 @@ def _log_syncs(path: str) -> None:
         sync_path(path)
         os.write(log, f"{size} {path}\n".encode())
 
-    vars(journal)["sync_file"] = logged
+    assert "sync_file" in vars(journal_writer), "it is the writer that syncs"
+    vars(journal_writer)["sync_file"] = logged
     vars(recording)["sync_path"] = logged_left
 
 
