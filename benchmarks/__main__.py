@@ -5,7 +5,7 @@
 Each benchmark is a process of its own and prints one object of figures; this runs them one after the other and puts
 the figures that were asked for into one table. The peers need the extra `bench` (`pip install '.[bench]'`); a figure
 whose peer is not installed stands alone. Let nothing else run: load is said with the machine. All of it takes about
-half an hour, with `--quick` about five minutes, on smaller data.
+an hour, with `--quick` about five minutes, on smaller data.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Bench(NamedTuple):
 BENCHES = {
     "peers": Bench("peers.py", "", "--quotes 100000"),
     "capture": Bench("bench_capture.py", "", "--frames 300000 --runs 1"),
+    "receive": Bench("bench_receive.py", "", "--frames 50000 --rounds 2"),
     "latency": Bench("bench_latency.py", "--rates 1000,10000,50000,full", "--rates 1000,10000 --seconds 8"),
     "follow": Bench("bench_follow.py", "", "--rates 1000,10000 --seconds 8"),
     "recovery": Bench("bench_archive.py", "--segments 1", "--segments 1 --frames 200000"),
@@ -47,6 +48,7 @@ BENCHES = {
     "replay": Bench("bench_replay.py", "", "--frames 200000"),
     "load": Bench("bench_load.py", "", "--frames 200000 --state-frames 500000 --rounds 3"),
     "idle": Bench("bench_idle.py", "", "--seconds 15"),
+    "scale": Bench("bench_scale.py", "", "--frames 100000,200000"),
 }
 
 
@@ -93,9 +95,9 @@ ROWS = (
         "JSON lines, gzip -6", "0.95 or less"),
     Row("the same, beside zstd -19", "storage.verbatim_bytes_per_frame", "bytes a frame",
         "storage.zstd_19_bytes_per_frame", "JSON lines, zstd -19"),
-    Row("replay in process, verbatim frames", "replay.frames_per_s", "frames/s", asked="1,500,000"),
+    Row("replay in process, verbatim frames", "replay.frames_per_s", "frames/s", asked="2,500,000"),
     Row("replay in process, events of six columns", "replay.events_per_s", "events/s",
-        "peers.nautilus_query_per_s", "nautilus_trader's catalog", "1,000,000"),
+        "peers.nautilus_query_per_s", "nautilus_trader's catalog", "4,000,000"),
     Row("the same, beside DBN of one stream, nothing merged", "replay.events_per_s", "events/s",
         "peers.databento_iterate_per_s", "databento"),
     Row("served to one websockets client", "replay.served_per_s", "messages/s", "replay.ceiling_per_s",
@@ -106,7 +108,7 @@ ROWS = (
         "replay.light_client_ceiling_per_s", "the client's own ceiling", "300,000"),
     Row("paced at 5,000/s, inter-arrival error, p99", "replay.paced_p99_us", "us", "replay.bare_sender_p99_us",
         "a bare paced sender", "under 1,000"),
-    Row("load of a contract-day, four columns", "load.load", "ms", "load.load: pandas", "pandas", "1.3 or less"),
+    Row("load of a contract-day, four columns", "load.load", "ms", "load.load: pandas", "pandas", "1.25 or less"),
     Row("the same, filled", "load.fill", "ms", "load.load: pandas", "pandas, not filled", "2 or less"),
     Row("the same, as an Arrow table", "load.table", "ms", "load.table: pyarrow", "pyarrow"),
     Row("one-minute bars of it", "load.bars of the mid", "ms", "load.bars of the mid: pandas", "pandas", "under 200"),
