@@ -119,8 +119,8 @@ ROWS = (
 )  # fmt: skip
 
 
-def run(name: str, *, quick: bool) -> dict[str, Any]:
-    """Run one benchmark; give what its last lines say."""
+def run(name: str, *, quick: bool) -> dict[str, Any] | None:
+    """Run one benchmark; give what its last lines say, None if it failed: the others are not lost for that."""
     bench = BENCHES[name]
     words = (bench.quick if quick else bench.full).split()
     print(f"{time.strftime('%H:%M:%S')} {bench.script} {' '.join(words)}", file=sys.stderr, flush=True)
@@ -128,7 +128,8 @@ def run(name: str, *, quick: bool) -> dict[str, Any]:
         [sys.executable, str(HERE / bench.script), *words], capture_output=True, text=True, check=False
     )
     if ran.returncode:
-        sys.exit(f"{bench.script} failed:\n{ran.stdout}{ran.stderr}")
+        print(f"{bench.script} failed:\n{ran.stdout}{ran.stderr}", file=sys.stderr, flush=True)
+        return None
     found: dict[str, Any] = json.loads(ran.stdout[ran.stdout.index("{") :])
     return found
 
@@ -191,15 +192,22 @@ def main() -> None:
     if unknown:
         parser.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(BENCHES)}")
     about = machine()
-    figures = {name: run(name, quick=options.quick) for name in names}
+    figures: dict[str, dict[str, Any]] = {}
+    for name in names:
+        found = run(name, quick=options.quick)
+        if found is not None:
+            figures[name] = found
+            if options.json is not None:
+                options.json.write_text(json.dumps({"about": about, "figures": figures}, indent=2) + "\n")
     told = table(figures)
     packages = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     where = f"{about['date']}: {about['machine']}, {about['cores']} cores, Python {about['python']}; {packages}"
     print(f"{told}\n\n{where}; load before {about['load_before']}")
-    if options.json is not None:
-        options.json.write_text(json.dumps({"about": about, "figures": figures}, indent=2) + "\n")
     if options.markdown is not None:
         options.markdown.write_text(f"{told}\n\n{where}.\n")
+    failed = [name for name in names if name not in figures]
+    if failed:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
