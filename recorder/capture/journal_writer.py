@@ -25,6 +25,8 @@ ROTATE: Final = "rotate"
 """End the segment; the next batch begins another."""
 CLOSE: Final = "close"
 """End the segment, and the thread."""
+_TOGETHER: Final = 1_000_000
+"""Bytes from which on a write waits for no more batches to join it."""
 
 
 class Batch(NamedTuple):
@@ -50,6 +52,7 @@ class Writer(threading.Thread):
         self.notify: Callable[[], object] = lambda: None
         self.notify_much: Callable[[], object] = lambda: None
         self._unnoticed = 0
+        self._held: Batch | str | None = None
         self._folder = folder
         self._recorder = recorder
         self._session = session
@@ -82,13 +85,15 @@ class Writer(threading.Thread):
 
     def _step(self) -> bool:
         timeout = None if self._sync_due is None else max(0.0, self._sync_due - time.monotonic())
-        try:
-            job = self.jobs.get(timeout=timeout)
-        except Empty:
-            self._sync()
-            return True
+        job, self._held = self._held, None
+        if job is None:
+            try:
+                job = self.jobs.get(timeout=timeout)
+            except Empty:
+                self._sync()
+                return True
         if isinstance(job, Batch):
-            self._write(job)
+            self._write(self._joined(job))
             if self.wants_notice:
                 self.notify()
             if self._sync_due is not None and time.monotonic() >= self._sync_due:
@@ -96,6 +101,21 @@ class Writer(threading.Thread):
             return True
         self._end_segment()
         return job != CLOSE
+
+    def _joined(self, batch: Batch) -> Batch:
+        """Join a batch with those that have come meanwhile: a write costs some turns of the interpreter's lock."""
+        size = batch.size
+        while size < _TOGETHER:
+            try:
+                following = self.jobs.get_nowait()
+            except Empty:
+                break
+            if not isinstance(following, Batch) or (following.date, following.conn) != (batch.date, batch.conn):
+                self._held = following
+                break
+            batch.frames.extend(following.frames)
+            size += following.size
+        return batch._replace(size=size)
 
     def _write(self, batch: Batch) -> None:
         ts_recv, code, data = zip(*batch.frames, strict=True)
