@@ -31,6 +31,7 @@ from conftest import (
 from recorder.archive.journal import SegmentReader, has_end
 from recorder.archive.layout import Layout, make_layout
 from recorder.capture.journal import Journal, Limits
+from recorder.capture.journal_writer import CLOSE, ROTATE, Batch, Writer
 from recorder.disk import make_folder
 from recorder.errors import DiskError
 from recorder.protocol.days import DayBoundary
@@ -395,3 +396,25 @@ def test_a_full_disk_fails_once_and_leaves_a_readable_beginning(layout: Layout) 
     assert not reader.finished
     assert reader.bad is not None
     assert reader.offset <= 100_000 == path.stat().st_size
+
+
+def test_batches_that_wait_for_the_writer_become_one_record(layout: Layout) -> None:
+    """But not over a new connection, nor over the end of a segment."""
+    folder = layout.journal("main")
+    make_folder(folder, below=layout.root)
+    writer = Writer(folder, recorder="main", session=SESSION, sync_every=0.25, masker=Masker())
+    for first, conn in ((0, 1), (2, 1), (4, 2)):
+        frames = [(NOON + seq, IN_TEXT, b"%d" % seq) for seq in (first, first + 1)]
+        writer.jobs.put(Batch(first, "2026-11-20", conn, frames, 2))
+    writer.jobs.put(ROTATE)
+    writer.jobs.put(Batch(6, "2026-11-20", 2, [(NOON + 6, IN_TEXT, b"6")], 1))
+    writer.jobs.put(CLOSE)
+    writer.start()
+    writer.join()
+
+    assert [[0, 4], [6]] == [
+        [batch.first_seq for batch in SegmentReader(path).batches()] for path in layout.segments("main")
+    ]
+    assert [(seq, b"%d" % seq) for seq in range(7)] == [(frame.seq, frame.data) for frame in read_all(layout)]
+    assert [1, 1, 1, 1, 2, 2, 2] == [frame.conn for frame in read_all(layout)]
+    assert writer.written == 7
